@@ -1,0 +1,1 @@
+"""Amodal and classical vision on numpy and OpenCV; imports only the contract."""

@@ -1,0 +1,1 @@
+"""Mining, rendered streets, compositing, training and the loop at home."""

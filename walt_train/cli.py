@@ -1,0 +1,30 @@
+"""`walt-train`: rendering, compositing, training, evaluation."""
+
+from __future__ import annotations
+
+import sys
+
+from walt_edge.contract.console import Command, Script
+
+SCRIPT = Script(
+    prog="walt-train",
+    description="Makes amodal training data and trains WALT-Net on it.",
+    default="fit",
+    commands=(
+        Command("fit", "train a three-head amodal Mask R-CNN (also: walt-train --gpus 4)", extra="train"),
+        Command(
+            "rwalt",
+            "render a fixed camera's street with exact amodal truth",
+            module="walt_train.commands.rwalt",
+            extra="render",
+            example="walt-train rwalt --seed 1 --frames 100 --size 640x360 --out ./street --preset busy",
+        ),
+        Command("compose", "paste clip art over the camera's own plates"),
+        Command("evaluate", "IoU at γ and by occlusion bin"),
+    ),
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(SCRIPT.main())

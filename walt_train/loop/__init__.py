@@ -1,0 +1,1 @@
+"""The loop at home: ingest, store, demo. No torch at import."""

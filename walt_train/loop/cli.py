@@ -1,0 +1,35 @@
+"""`walt-loop`: what runs at home."""
+
+from __future__ import annotations
+
+import sys
+
+from walt_edge.contract.console import Command, Script
+
+SCRIPT = Script(
+    prog="walt-loop",
+    description="Takes in what the cameras saw whole, and makes their models better.",
+    commands=(
+        Command(
+            "ingest",
+            "store every crop that the broker brings, exactly once",
+            module="walt_train.loop.commands.ingest",
+            extra="loop",
+            example="walt-loop ingest --broker localhost:1883 --store ./store",
+        ),
+        Command(
+            "demo",
+            "a camera, an agent, a broker and a store on this machine, and a report of what they did",
+            module="walt_train.loop.commands.demo",
+            extra="loop",
+            example="walt-loop demo --out demo-out",
+        ),
+        Command("publish", "sign a bundle and set the desired version"),
+        Command("serve", "composite, train, export, judge and roll out by itself"),
+    ),
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(SCRIPT.main())

@@ -1,0 +1,1 @@
+"""RWALT: rendered streets of a fixed camera with exact amodal truth."""
