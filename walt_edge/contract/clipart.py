@@ -80,7 +80,7 @@ def read_clipart(folder: Path) -> ClipArt:
         raise ClipArtError(f"no {FILE_NAME} in {folder}: make one with walt-edge mine --out {folder}") from error
     except msgspec.DecodeError as error:
         raise ClipArtError(f"{path} is malformed: {error}") from error
-    for item in (*clipart.clips, *clipart.plates):
-        if not (folder / item.image).is_file():
-            raise ClipArtError(f"{path} names {item.image}, which is missing")
+    for image in [clip.image for clip in clipart.clips] + [plate.image for plate in clipart.plates]:
+        if not (folder / image).is_file():
+            raise ClipArtError(f"{path} names {image}, which is missing")
     return clipart

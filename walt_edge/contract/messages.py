@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,7 +19,7 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import MaskError, Rle, rle_area
 from walt_edge.contract.topics import Kind, TopicError, check_name
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 CONTENT_TYPE_ENVELOPE = "application/vnd.walt.envelope+msgpack"
 CONTENT_TYPE_JSON = "application/json"
 MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
