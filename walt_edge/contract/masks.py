@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.errors import WaltError
 
+_LONGEST_RUN = 1 << 40
+
 Mask = NDArray[np.bool_]
 """(H, W) bool."""
 
@@ -66,18 +68,22 @@ def decode_rle(rle: Rle, max_pixels: int = 64_000_000) -> Mask:
     height, width = rle.size
     if height < 0 or width < 0 or height * width > max_pixels:
         raise MaskError(f"mask size {height}x{width} is not between 0 and {max_pixels} pixels")
-    runs = _text_to_runs(rle.counts)
-    if runs.size and runs.min() < 0:
-        raise MaskError("mask runs are negative")
-    if int(runs.sum()) != height * width:
-        raise MaskError(f"mask runs cover {int(runs.sum())} pixels, the size says {height * width}")
+    runs = _checked_runs(rle)
     values = np.arange(runs.size) % 2 == 1
     return np.repeat(values, runs).reshape((height, width), order="F")
 
 
 def rle_area(rle: Rle) -> int:
-    """Number of pixels in the mask, without decoding it."""
-    return int(_text_to_runs(rle.counts)[1::2].sum())
+    """Number of pixels in the mask, without decoding it; raises MaskError as `decode_rle` does."""
+    return int(_checked_runs(rle)[1::2].sum())
+
+
+def _checked_runs(rle: Rle) -> NDArray[np.int64]:
+    runs = _text_to_runs(rle.counts)
+    total = rle.size[0] * rle.size[1]
+    if int(runs.sum()) != total:
+        raise MaskError(f"mask runs cover {int(runs.sum())} pixels, the size says {total}")
+    return runs
 
 
 def _runs_to_text(runs: NDArray[np.int64]) -> str:
@@ -103,7 +109,7 @@ def _runs_to_text(runs: NDArray[np.int64]) -> str:
 def _text_to_runs(text: str) -> NDArray[np.int64]:
     runs: list[int] = []
     value = shift = 0
-    for byte in text.encode("ascii", errors="replace"):
+    for byte in text.encode("utf-8", errors="surrogatepass"):
         digit = byte - 48
         if not 0 <= digit < 64:
             raise MaskError(f"mask runs hold the byte {byte}, which is no digit")
@@ -117,6 +123,8 @@ def _text_to_runs(text: str) -> NDArray[np.int64]:
             value -= 1 << shift
         if len(runs) > 2:
             value += runs[-2]
+        if not 0 <= value < _LONGEST_RUN:
+            raise MaskError(f"a mask run of {value} pixels is negative or absurd")
         runs.append(value)
         value = shift = 0
     if shift:

@@ -1,0 +1,38 @@
+# `make demo` and `make test` do all their own set-up (see deploy/dev/setup.sh).
+.PHONY: demo test test-all lint setup constraints clean
+.DEFAULT_GOAL := help
+
+RUN := .venv/bin/
+TEST_EXTRAS := cpu,loop,render,dev
+PYTEST := $(RUN)python -m pytest -n 2 --dist worksteal
+
+help:
+	@echo "make demo [VIDEO=file-or-folder]   a camera, an agent, a broker and a store here; report in demo-out/"
+	@echo "make test                          style, types, import rules and tests (make test-all: the slow ones too)"
+	@echo "make lint                          style, types and import rules only"
+
+demo:
+	@deploy/dev/setup.sh cpu,loop,render
+	@$(RUN)walt-loop demo --out demo-out $(if $(VIDEO),--video "$(VIDEO)")
+
+setup:
+	@deploy/dev/setup.sh $(TEST_EXTRAS)
+
+lint: setup
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)lint-imports
+	$(RUN)mypy
+
+test: lint
+	$(PYTEST) -m "not slow"
+
+test-all: lint
+	$(PYTEST)
+
+# Resolves all extras together and writes what came out.
+constraints: setup
+	$(RUN)python deploy/dev/constraints.py
+
+clean:
+	rm -rf .venv demo-out
