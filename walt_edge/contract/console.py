@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from types import FrameType
+from types import FrameType, ModuleType
 
 from walt_edge.contract.errors import UsageError, WaltError
 
@@ -87,6 +87,10 @@ class Script:
     def _run(self, command: Command, words: list[str]) -> int:
         try:
             module = importlib.import_module(command.module)
+            arguments = self._parser(command, module).parse_args(words)
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            signal.signal(signal.SIGTERM, _interrupt)
+            status: int = module.run(arguments)
         except ModuleNotFoundError as error:
             if not command.extra or (error.name or "").startswith("walt_"):
                 raise
@@ -94,6 +98,9 @@ class Script:
                 f"'{command.name}' needs {error.name}, which is not installed: "
                 f"pip install 'walt-amodal[{command.extra}]'"
             ) from error
+        return status
+
+    def _parser(self, command: Command, module: ModuleType) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=f"{self.prog} {command.name}",
             description=command.summary,
@@ -101,11 +108,7 @@ class Script:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(parser)
-        arguments = parser.parse_args(words)
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        signal.signal(signal.SIGTERM, _interrupt)
-        status: int = module.run(arguments)
-        return status
+        return parser
 
     def _help(self) -> str:
         width = max(len(command.name) for command in self.commands)
