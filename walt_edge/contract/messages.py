@@ -26,9 +26,11 @@ MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
 MAX_SIDE_PX = 16_384
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
 Pixels = Annotated[int, Meta(ge=0, le=MAX_SIDE_PX)]
-Micros = Annotated[int, Meta(ge=0, le=2**62)]
+# Databases hold signed 64-bit numbers.
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Micros = Count
 
 
 class EnvelopeError(WaltError):
@@ -55,7 +57,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     utc_us: Micros
     boot_id: Name
-    monotonic_ns: Annotated[int, Meta(ge=0)]
+    monotonic_ns: Count
     clock: Clock
     media_time_s: Annotated[float, Meta(ge=0.0)]
 
@@ -107,12 +109,12 @@ class CropHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     score: Unit
     unoccluded_confidence: Unit
     confidence_parts: dict[Name, Unit]
-    track_id: Annotated[int, Meta(ge=0)]
+    track_id: Count
     stationary_us: tuple[Micros, Micros] | None
     ground_xy: tuple[float, float]
     crop_xy: tuple[Pixels, Pixels]
     mask: Rle
-    plate: Annotated[str, Meta(max_length=64)]
+    plate: Annotated[str, Meta(max_length=64, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
     holdout: bool
 
 
