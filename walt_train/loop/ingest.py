@@ -1,0 +1,196 @@
+"""The ingest: takes envelopes from the broker and stores each exactly once.
+
+A group of messages (32, or what 20 ms bring) is checked, stored in one commit, and only then answered to the
+devices and released at the broker. Whatever dies in between is delivered again and found to be a duplicate.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.messages import Ack, AckState
+from walt_edge.contract.topics import subscriptions
+from walt_train.loop.arrivals import Judged, judge
+from walt_train.loop.link import BrokerConfig, BrokerError, Delivery, Link
+from walt_train.loop.store import Accepted, Refused, Store, StoreWriteError
+
+LOGGER = logging.getLogger(__name__)
+_IDLE_S = 0.2
+_REPORT_EVERY_S = 60.0
+
+
+class IngestError(WaltError):
+    """The ingest cannot go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestConfig:
+    """How the ingest works.
+
+    Attributes:
+        broker: How to reach the broker.
+        group: Name of the shared subscription: workers of one group share the load.
+        group_size: Most envelopes in a commit.
+        group_wait_s: How long to wait for a commit to fill, seconds.
+        backoff_s: First and longest wait between attempts to connect, seconds; jittered and doubled.
+        wait_for_broker: Whether to wait for a broker that is down at the start.
+        storage_patience_s: How long a store that cannot be written is tried again before giving up.
+        storage_retry_s: Wait between these attempts, seconds.
+    """
+
+    broker: BrokerConfig
+    group: str = "ingest"
+    group_size: int = 32
+    group_wait_s: float = 0.02
+    backoff_s: tuple[float, float] = (0.25, 30.0)
+    wait_for_broker: bool = True
+    storage_patience_s: float = 120.0
+    storage_retry_s: float = 2.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this process has done since it started."""
+
+    states: Counter[AckState] = field(default_factory=Counter)
+
+    def line(self) -> str:
+        """One line for the log."""
+        return ", ".join(f"{self.states[state]} {state.value}" for state in AckState)
+
+
+class Ingest:
+    """Runs until `stop` is called.
+
+    Args:
+        store: Where envelopes go.
+        config: How to work.
+    """
+
+    def __init__(self, store: Store, config: IngestConfig) -> None:
+        self._store = store
+        self._config = config
+        self._stopping = threading.Event()
+        self._reported_s = time.monotonic()
+        self.tally = Tally()
+
+    def stop(self) -> None:
+        """Asks `run` to finish its group and return; may be called from a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Stores what arrives until `stop`.
+
+        Raises:
+            BrokerError: The broker was down at the start and `wait_for_broker` is off, or another client took over
+                our client id.
+            IngestError: The store could not be written for `storage_patience_s`.
+        """
+        first = True
+        while not self._stopping.is_set():
+            link = self._connect(first)
+            if link is None:
+                break
+            first = False
+            try:
+                self._serve(link)
+            finally:
+                link.close()
+            if link.taken_over:
+                client_id = self._config.broker.client_id
+                raise BrokerError(f"another client connected as '{client_id}': give each worker its own --client-id")
+        LOGGER.info("stopped: %s", self.tally.line())
+
+    def _connect(self, first: bool) -> Link | None:
+        """Connects, however long it takes; returns None if asked to stop meanwhile."""
+        delay_s, longest_s = self._config.backoff_s
+        said = False
+        while not self._stopping.is_set():
+            try:
+                link = Link(self._config.broker, subscriptions(self._config.group))
+            except BrokerError as error:
+                if first and not self._config.wait_for_broker:
+                    raise
+                LOGGER.log(logging.DEBUG if said else logging.WARNING, "%s: trying again until it answers", error)
+                said = True
+                # Jitter keeps a fleet of workers from coming back at one instant.
+                self._stopping.wait(random.uniform(0.5, 1.0) * delay_s)
+                delay_s = min(longest_s, 2 * delay_s)
+            else:
+                state = "session resumed" if link.resumed else "new session"
+                LOGGER.info("connected to %s as %s, %s", self._config.broker.address, link_name(self._config), state)
+                return link
+        return None
+
+    def _serve(self, link: Link) -> None:
+        while link.alive and not self._stopping.is_set():
+            group = link.collect(self._config.group_size, self._config.group_wait_s, _IDLE_S)
+            if group:
+                self._take(link, group)
+            self._report()
+        if not link.alive and not self._stopping.is_set():
+            LOGGER.warning("lost the broker %s (%s)", self._config.broker.address, link.why)
+
+    def _take(self, link: Link, group: Sequence[Delivery]) -> None:
+        """Checks, stores, answers and releases one group."""
+        judged = [judge(delivery.arrival) for delivery in group]
+        states = self._store_group(judged)
+        if states is None:
+            return
+        for delivery, one, state in zip(group, judged, states, strict=True):
+            if one.ack_topic:
+                link.answer(one.ack_topic, Ack(state, one.verdict.reason if isinstance(one.verdict, Refused) else ""))
+            link.release(delivery)
+            self.tally.states[state] += 1
+        refused = [one.verdict for one in judged if isinstance(one.verdict, Refused)]
+        if refused:
+            # One line a group: whoever sends rubbish shall not fill the log.
+            LOGGER.warning("refused %d, the first at %s: %s", len(refused), refused[0].topic, refused[0].reason)
+
+    def _store_group(self, judged: Sequence[Judged]) -> list[AckState] | None:
+        """Stores a group, waiting for a full disk to be freed; returns None if asked to stop meanwhile."""
+        accepted = [one.verdict for one in judged if isinstance(one.verdict, Accepted)]
+        refused = [one.verdict for one in judged if isinstance(one.verdict, Refused)]
+        stored = self._add_patiently(accepted, refused)
+        if stored is None:
+            return None
+        states = iter(stored)
+        return [next(states) if isinstance(one.verdict, Accepted) else AckState.REJECTED for one in judged]
+
+    def _add_patiently(self, accepted: list[Accepted], refused: list[Refused]) -> list[AckState] | None:
+        give_up_s = time.monotonic() + self._config.storage_patience_s
+        said = False
+        while True:
+            try:
+                states = self._store.add_group(accepted, refused)
+            except StoreWriteError as error:
+                if time.monotonic() >= give_up_s:
+                    raise IngestError(
+                        f"{error}: free space, then start again; what was acknowledged is safe"
+                    ) from error
+                if not said:
+                    LOGGER.error("%s: free space; nothing is acknowledged until it can be written", error)
+                    said = True
+                if self._stopping.wait(self._config.storage_retry_s):
+                    return None
+            else:
+                if said:
+                    LOGGER.info("the store can be written again")
+                return states
+
+    def _report(self) -> None:
+        if time.monotonic() - self._reported_s >= _REPORT_EVERY_S:
+            self._reported_s = time.monotonic()
+            LOGGER.info("so far: %s", self.tally.line())
+
+
+def link_name(config: IngestConfig) -> str:
+    """How the log names a worker: its client id and group."""
+    return f"{config.broker.client_id} (group {config.group})"
