@@ -107,6 +107,7 @@ class Link:
         self._up = threading.Event()
         self._down = threading.Event()
         self._why = ""
+        self._last_answer: mqtt.MQTTMessageInfo | None = None
         self.resumed = False
         self.taken_over = False
         self._client = self._make_client()
@@ -138,9 +139,8 @@ class Link:
 
     def answer(self, topic: str, ack: Ack) -> None:
         """Publishes an application acknowledgement; lost with the connection, and then given again on the resend."""
-        properties = Properties(PacketTypes.PUBLISH)
-        properties.ContentType = CONTENT_TYPE_JSON
-        self._client.publish(topic, encode_json(ack), qos=1, properties=properties)
+        properties = _properties(PacketTypes.PUBLISH, ContentType=CONTENT_TYPE_JSON)
+        self._last_answer = self._client.publish(topic, encode_json(ack), qos=1, properties=properties)
 
     def release(self, delivery: Delivery) -> None:
         """Tells the broker that a message needs not be delivered again."""
@@ -148,9 +148,13 @@ class Link:
 
     def close(self, flush_s: float = 2.0) -> None:
         """Sends what is still to be sent, says goodbye and keeps the session at the broker."""
-        _wait(lambda: not self._client.want_write() or not self.alive, flush_s)
+        _wait(lambda: not self.alive or self._all_sent(), flush_s)
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _all_sent(self) -> bool:
+        answered = self._last_answer is None or self._last_answer.is_published()
+        return answered and not self._client.want_write()
 
     def _make_client(self) -> mqtt.Client:
         client = mqtt.Client(
@@ -169,10 +173,12 @@ class Link:
         return client
 
     def _connect(self) -> None:
-        properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = self._config.expiry_s
-        properties.ReceiveMaximum = self._config.receive_maximum
-        properties.MaximumPacketSize = _MAX_PACKET_BYTES
+        properties = _properties(
+            PacketTypes.CONNECT,
+            SessionExpiryInterval=self._config.expiry_s,
+            ReceiveMaximum=self._config.receive_maximum,
+            MaximumPacketSize=_MAX_PACKET_BYTES,
+        )
         try:
             self._client.connect(
                 self._config.host, self._config.port, _KEEPALIVE_S, clean_start=False, properties=properties
@@ -209,7 +215,16 @@ class Link:
         except UnicodeDecodeError:
             topic = ""
         content_type: Any = getattr(message.properties, "ContentType", "")
-        self._deliveries.put(Delivery(Arrival(topic, message.payload, str(content_type)), message.mid, message.qos))
+        self._deliveries.put(
+            Delivery(Arrival(topic, bytes(message.payload), str(content_type)), message.mid, message.qos)
+        )
+
+
+def _properties(packet: int, **values: object) -> Properties:
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    for name, value in values.items():
+        setattr(properties, name, value)
+    return properties
 
 
 def _use_tls(client: mqtt.Client, config: BrokerConfig) -> None:

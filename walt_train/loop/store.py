@@ -209,10 +209,9 @@ class Store:
 
     def _over_limits(self, connection: Connection) -> list[str]:
         newest_first = select(quarantine.c.sha256, quarantine.c.bytes).order_by(quarantine.c.received_us.desc())
-        kept, total, evicted = 0, 0, []
-        for sha256, size in connection.execute(newest_first):
+        total, evicted = 0, []
+        for kept, (sha256, size) in enumerate(connection.execute(newest_first), start=1):
             total += size
-            kept += 1
             if kept > self._limits.entries or total > self._limits.total_bytes:
                 evicted.append(sha256)
         return evicted
