@@ -7,8 +7,9 @@ raises, so that there is nothing to pass on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
+from typing import Any, Final, NoReturn, Protocol, Self
 
 import cv2
 import msgspec
@@ -16,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.errors import WaltError
-from walt_edge.contract.messages import (
-    SCHEMA_VERSION,
-    Envelope,
-    Header,
-    encode_envelope,
-    envelope_id,
-)
+from walt_edge.contract.masks import Mask, PatchMask
+from walt_edge.contract.messages import SCHEMA_VERSION, Envelope, Header, encode_envelope, envelope_id
 from walt_edge.contract.topics import Kind
+from walt_edge.heads import GROW_PX, covers, grown
+from walt_edge.vision.sightings import Sighting
 
+VERSION: Final = 1
 JPEG_QUALITY = 95
+FILL_BGR = (128, 128, 128)
+FACE_MARGIN = 0.3  # of the box's side, on every side: ears, chin and hair
+RIM_PX = 2  # around an object's own mask, where silhouettes are not exact
 
 _SEAL = object()
 
@@ -34,32 +36,204 @@ class PrivacyError(WaltError):
     """The anonymiser could not do its work; nothing may be stored, sent or shown."""
 
 
+class FaceDetector(Protocol):
+    """Finds faces that geometry does not: behind windscreens, in groups, in front of a body."""
+
+    @property
+    def name(self) -> str:
+        """How it is written into headers, at most 40 characters."""
+
+    def __call__(self, bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Boxes of all faces in an (H, W, 3) uint8 picture: (N, 4), half-open xyxy pixels."""
+
+
+class _Sealed:
+    """Refuses every usual way to make an instance without the seal.
+
+    The guard is against mistakes, not against hostile code in the same process: nothing in Python can be.
+    """
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise PrivacyError(f"a {type(self).__name__} does not leave its process: send a SealedEnvelope's data")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class AnonymisedImage:
-    """Pixels that the anonymiser has passed.
+class AnonymisedImage(_Sealed):
+    """Pixels that the anonymiser has passed. Its arrays are views of immutable bytes.
 
     Attributes:
         bgr: (H, W, 3) uint8, read-only.
-        moving: (H, W) bool: pixels that differ from the plate; a crop fills those that are not its object's.
+        moving: (H, W) bool: pixels that differ from the plate or belong to an object; a crop fills those that are
+            not its object's.
         anonymiser: Version and reach, as written in headers.
     """
 
     bgr: NDArray[np.uint8]
-    moving: NDArray[np.bool_]
+    moving: Mask
     anonymiser: str
-    _seal: Any = None
+    seal: InitVar[object] = None
 
-    def __post_init__(self) -> None:
-        if self._seal is not _SEAL:
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
             raise PrivacyError("only the anonymiser makes an AnonymisedImage")
 
     def jpeg(self) -> bytes:
         """The image as JPEG, full colour resolution."""
         return _encode(self.bgr)
 
+    @property
+    def filled(self) -> Mask:
+        """(H, W) bool: pixels of the fill colour; a pixel that had it by itself counts as well."""
+        return _is_filled(self.bgr)
+
+    def filled_fraction(self, own: PatchMask) -> float:
+        """How much of an object's mask is filled, 0..1: a clip that is mostly filled teaches nothing."""
+        return own.intersection(PatchMask(0, 0, self.filled)) / own.area if own.area else 1.0
+
+    def crop(self, box_xyxy: tuple[int, int, int, int], own: PatchMask) -> AnonymisedImage:
+        """One object with a margin of context; whatever else moves in the margin is filled.
+
+        Args:
+            box_xyxy: Half-open pixels, inside the frame.
+            own: The object's mask in the frame; it and a rim of `RIM_PX` around it stay as they are.
+
+        Raises:
+            PrivacyError: The box is empty or leaves the frame.
+        """
+        height, width = self.bgr.shape[:2]
+        x0, y0, x1, y1 = box_xyxy
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise PrivacyError(f"crop box {box_xyxy} is empty or leaves the frame of {width}x{height}")
+        rows, columns = slice(y0, y1), slice(x0, x1)
+        moving = self.moving[rows, columns]
+        kept = grown(own, RIM_PX).window(box_xyxy)
+        foreign = _dilated(moving & ~kept, GROW_PX) & ~kept
+        bgr = self.bgr[rows, columns].copy()
+        bgr[foreign] = FILL_BGR
+        return _passed(bgr, moving, self.anonymiser)
+
+
+class Anonymiser:
+    """Makes frames safe to store, send and show, or raises.
+
+    Filled are, in one solid colour: the part of every person, unclassified object and unsure vehicle that may show a
+    head (`walt_edge.heads`); faces that a detector finds, with a margin; and everything that moves and belongs to no
+    object. What geometry cannot see without a detector: people who have become a part of the plate, and faces inside
+    a vehicle's or another person's outline.
+
+    Args:
+        faces: A face detector; without one, headers say `faces=head-only`.
+    """
+
+    def __init__(self, faces: FaceDetector | None = None) -> None:
+        self._faces = faces
+        self.version = f"{VERSION} faces={faces.name}+head" if faces else f"{VERSION} faces=head-only"
+
+    def __call__(self, bgr: NDArray[np.uint8], sightings: Sequence[Sighting], moving: Mask) -> AnonymisedImage:
+        """Anonymises one full frame; the frame itself is left as it is.
+
+        Args:
+            bgr: (H, W, 3) uint8.
+            sightings: All objects in it.
+            moving: (H, W) bool: pixels that differ from the plate. For a plate: its unknown pixels, no sightings.
+
+        Raises:
+            PrivacyError: Anything went wrong; there is no image then.
+        """
+        try:
+            return self._anonymise(bgr, sightings, moving)
+        except PrivacyError:
+            raise
+        except Exception as error:  # fail-closed: whatever it was, no pixel may pass
+            raise PrivacyError(
+                f"the anonymiser failed, the frame is dropped: {type(error).__name__}: {error}"
+            ) from error
+
+    def _anonymise(self, bgr: NDArray[np.uint8], sightings: Sequence[Sighting], moving: Mask) -> AnonymisedImage:
+        _check(bgr, moving)
+        height, width = bgr.shape[:2]
+        objects = np.zeros((height, width), dtype=bool)
+        for sighting in sightings:
+            _paint(objects, sighting.silhouette)
+        # Grown, but not into objects: those have been judged by themselves.
+        filled = _dilated(moving & ~objects, GROW_PX) & ~objects
+        for cover in covers(sightings, (width, height)):
+            _paint(filled, grown(cover.patch, cover.grow_px))
+        for box in self._face_boxes(bgr):
+            _paint(filled, box)
+        out = bgr.copy()
+        out[filled] = FILL_BGR
+        return _passed(out, moving | objects, self.version)
+
+    def _face_boxes(self, bgr: NDArray[np.uint8]) -> list[PatchMask]:
+        if self._faces is None:
+            return []
+        shown = bgr.copy()  # a detector that draws on its input harms nobody
+        boxes = np.asarray(self._faces(shown), dtype=np.float64)
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or not np.isfinite(boxes).all():
+            raise PrivacyError(
+                f"the face detector returned {boxes.shape} or values that are not finite; expected (N, 4)"
+            )
+        height, width = bgr.shape[:2]
+        sides = boxes[:, 2:] - boxes[:, :2]
+        low = np.floor(np.clip(boxes[:, :2] - FACE_MARGIN * sides - GROW_PX, 0, (width, height))).astype(int)
+        high = np.ceil(np.clip(boxes[:, 2:] + FACE_MARGIN * sides + GROW_PX, 0, (width, height))).astype(int)
+        extents = np.maximum(high - low, 0)
+        return [
+            PatchMask(x, y, np.ones((h, w), bool))
+            for (x, y), (w, h) in zip(low.tolist(), extents.tolist(), strict=True)
+        ]
+
+
+def _check(bgr: NDArray[np.uint8], moving: Mask) -> None:
+    if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.size == 0:
+        raise PrivacyError(f"a frame is (H, W, 3) uint8, not {bgr.shape} {bgr.dtype}")
+    if moving.dtype != np.bool_ or moving.shape != bgr.shape[:2]:
+        raise PrivacyError(
+            f"the moving mask of a {bgr.shape} frame is bool of its size, not {moving.shape} {moving.dtype}"
+        )
+
+
+def _paint(mask: Mask, patch: PatchMask) -> None:
+    """Sets the patch in an (H, W) mask; what leaves the frame is clipped."""
+    if patch.mask.dtype != np.bool_ or patch.mask.ndim != 2:
+        raise PrivacyError(f"a silhouette is (h, w) bool, not {patch.mask.shape} {patch.mask.dtype}")
+    x0, y0, x1, y1 = patch.box_xyxy
+    left, top = max(0, x0), max(0, y0)
+    right, bottom = min(mask.shape[1], x1), min(mask.shape[0], y1)
+    if left < right and top < bottom:
+        mask[top:bottom, left:right] |= patch.mask[top - y0 : bottom - y0, left - x0 : right - x0]
+
+
+def _dilated(mask: Mask, radius_px: int) -> Mask:
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc), dtype=bool)
+
+
+def _is_filled(bgr: NDArray[np.uint8]) -> Mask:
+    same: Mask = (bgr == np.array(FILL_BGR, dtype=np.uint8)).all(axis=2)
+    return same
+
+
+def _passed(bgr: NDArray[np.uint8], moving: Mask, version: str) -> AnonymisedImage:
+    return AnonymisedImage(_frozen(bgr), _frozen(moving), version, _SEAL)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """The same values over immutable bytes, which nothing can make writeable again."""
+    return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SealedEnvelope:
+class SealedEnvelope(_Sealed):
     """An envelope's bytes, made from an anonymised image and nothing else.
 
     Attributes:
@@ -73,10 +247,10 @@ class SealedEnvelope:
     kind: Kind
     envelope: Envelope
     data: bytes
-    _seal: Any = None
+    seal: InitVar[object] = None
 
-    def __post_init__(self) -> None:
-        if self._seal is not _SEAL:
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
             raise PrivacyError("only seal() makes a SealedEnvelope")
 
 

@@ -1,0 +1,164 @@
+"""Which pixels of a silhouette may show a head: geometry only, on the careful side.
+
+A silhouette that is surely one upright person gives up its top, down to below the shoulders. Everything that may
+hold a head elsewhere (groups, people cut off by the border, pieces too small to tell) is given up whole: such
+objects are never clip art, so nothing is lost but their looks in sampled frames. Of a vehicle only what sticks out
+of it like a person does is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import Mask, PatchMask
+from walt_edge.vision.sightings import Reason, Sighting
+
+SURE_VEHICLE_SCORE = 0.6
+SMALLEST_PERSON_PX = 20
+TOUCH_PX = 2
+HEAD_DEPTH = 0.25  # of the height: head, neck and shoulders; anatomy says 0.13 for the head alone
+HEAD_DEPTH_BY_WIDTH = 0.9  # of the width: for people whose legs are hidden, so that their height says little
+MAX_WIDTH = 0.75  # of the height: a wide stride
+MAX_SIDE = 0.2  # of the height: how far from the head's axis a body may stand upright
+SIDE_COLUMN = 0.35  # of the height: a column this full, that far out, may be a second person
+GROW = 0.03  # of the height, beyond GROW_PX: silhouettes lose hair first
+GROW_PX = 2
+_UNSURE = {Reason.MERGED, Reason.FRAGMENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Pixels to fill.
+
+    Attributes:
+        patch: Where.
+        grow_px: How far beyond it.
+    """
+
+    patch: PatchMask
+    grow_px: int
+
+
+def may_be_person(sighting: Sighting) -> bool:
+    """Whether a sighting has to be treated as a person: everything but a vehicle that is sure and shaped like one."""
+    if sighting.label is not Label.VEHICLE or sighting.score < SURE_VEHICLE_SCORE:
+        return True
+    height, width = sighting.silhouette.mask.shape
+    return height > width  # riders; no vehicle on the ground is higher than long unless it drives along the view
+
+
+def covers(sightings: Sequence[Sighting], frame_wh: tuple[int, int]) -> list[Cover]:
+    """What to fill in a frame of `frame_wh` pixels so that no head of these sightings shows."""
+    seen = [s for s in sightings if s.silhouette.area]
+    people = [s.silhouette for s in seen if may_be_person(s)]
+    vehicles = [s.silhouette for s in seen if not may_be_person(s)]
+    unsure = [bool(_UNSURE.intersection(s.reasons)) for s in seen if may_be_person(s)]
+    found: list[Cover] = []
+    for index, person in enumerate(people):
+        others = people[:index] + people[index + 1 :]
+        alone = not any(touch(person, other) for other in others)
+        found += _of_person(person, frame_wh, surely_one=alone and not unsure[index])
+        found += [_of_neighbour(vehicle, person) for vehicle in vehicles if touch(person, vehicle)]
+    for vehicle in vehicles:
+        found += _of_vehicle(vehicle)
+    return found
+
+
+def touch(one: PatchMask, other: PatchMask) -> bool:
+    """Whether two masks overlap or come within `TOUCH_PX`."""
+    x0, y0, x1, y1 = one.box_xyxy
+    u0, v0, u1, v1 = other.box_xyxy
+    if max(x0, u0) > min(x1, u1) + TOUCH_PX or max(y0, v0) > min(y1, v1) + TOUCH_PX:
+        return False
+    return grown(one, TOUCH_PX).intersection(other) > 0
+
+
+def grown(patch: PatchMask, radius_px: int) -> PatchMask:
+    """The patch dilated by a disc; it may leave the frame."""
+    size = 2 * radius_px + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    wide = np.pad(patch.mask, radius_px).astype(np.uint8)
+    return PatchMask(patch.x - radius_px, patch.y - radius_px, cv2.dilate(wide, disc).astype(bool))
+
+
+def _of_person(silhouette: PatchMask, frame_wh: tuple[int, int], *, surely_one: bool) -> list[Cover]:
+    tight = _tight(silhouette)
+    height = tight.mask.shape[0]
+    grow = _grow_px(height)
+    depth = _head_rows(tight.mask) if surely_one and not _cut_off(tight, frame_wh) else height
+    found = [Cover(PatchMask(tight.x, tight.y, tight.mask[:depth]), grow)]
+    if _headless(tight.mask):
+        found.append(Cover(_above(tight), grow))
+    return found
+
+
+def _head_rows(mask: Mask) -> int:
+    """How many rows from the top of a tight silhouette may show a head; all of them unless it is one person."""
+    height, width = mask.shape
+    if height < SMALLEST_PERSON_PX or width > MAX_WIDTH * height:
+        return height
+    widths = mask.sum(axis=1)
+    torso = float(np.median(widths[int(0.3 * height) : int(0.6 * height) + 1]))
+    # A raised arm or a pole is narrower than a head: the head begins where the silhouette becomes wide at the latest.
+    begins = int(np.argmax(widths >= 0.45 * torso))
+    axis = float(np.flatnonzero(mask[begins : begins + max(1, height // 8)].any(axis=0)).mean())
+    columns = mask.sum(axis=0)
+    aside = np.abs(np.arange(width) - axis) > MAX_SIDE * height
+    if (columns[aside] >= SIDE_COLUMN * height).any():
+        return height
+    shoulders = float(np.median(widths[: height // 2]))
+    return min(height, begins + int(np.ceil(max(HEAD_DEPTH * height, HEAD_DEPTH_BY_WIDTH * shoulders, 8))))
+
+
+def _cut_off(tight: PatchMask, frame_wh: tuple[int, int]) -> bool:
+    x0, y0, x1, y1 = tight.box_xyxy
+    return x0 <= 1 or y0 <= 1 or x1 >= frame_wh[0] - 1 or y1 >= frame_wh[1] - 1
+
+
+def _headless(mask: Mask) -> bool:
+    """Whether a silhouette begins as wide as its torso: its head may have looked like the background."""
+    height = mask.shape[0]
+    widths = mask.sum(axis=1)
+    return float(widths[: max(1, height // 12)].mean()) >= 0.75 * float(np.median(widths[: max(1, height // 2)]))
+
+
+def _above(tight: PatchMask) -> PatchMask:
+    """The box above a silhouette that its lost head may be in."""
+    height, width = tight.mask.shape
+    rows = max(4, int(np.ceil(0.18 * height)))
+    return PatchMask(tight.x, tight.y - rows, np.ones((rows, width), dtype=bool))
+
+
+def _of_neighbour(vehicle: PatchMask, person: PatchMask) -> Cover:
+    """The pixels of a vehicle near a person that touches it: a part of the person may have been counted to it."""
+    x0, y0, x1, y1 = person.box_xyxy
+    margin = max(4, (y1 - y0) // 4)
+    near = (x0 - margin, y0 - margin, x1 + margin, y1)
+    return Cover(PatchMask(near[0], near[1], vehicle.window(near)), GROW_PX)
+
+
+def _of_vehicle(silhouette: PatchMask) -> list[Cover]:
+    """What sticks out of a vehicle and is narrow: a person beside it, on it, or half hidden by it."""
+    tight = _tight(silhouette)
+    height, width = tight.mask.shape
+    body = np.ones((1, max(3, round(0.35 * width))), dtype=np.uint8)
+    mask = tight.mask.astype(np.uint8)
+    narrow = mask & ~cv2.morphologyEx(np.pad(mask, ((0, 0), (width, width))), cv2.MORPH_OPEN, body)[:, width:-width]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(narrow, connectivity=8)
+    tall = max(4.0, 0.15 * height)
+    parts = [labels == part for part in range(1, count) if stats[part, cv2.CC_STAT_HEIGHT] >= tall]
+    return [Cover(PatchMask(tight.x, tight.y, part), _grow_px(height)) for part in parts]
+
+
+def _tight(patch: PatchMask) -> PatchMask:
+    inner = PatchMask.from_full(patch.mask)
+    return PatchMask(patch.x + inner.x, patch.y + inner.y, inner.mask)
+
+
+def _grow_px(height: int) -> int:
+    return GROW_PX + round(GROW * min(height, 200))
