@@ -21,8 +21,8 @@ from walt_edge.vision.sightings import Reason, Sighting
 SURE_VEHICLE_SCORE = 0.6
 SMALLEST_PERSON_PX = 20
 TOUCH_PX = 2
-HEAD_DEPTH = 0.25  # of the height: head, neck and shoulders; anatomy says 0.13 for the head alone
-HEAD_DEPTH_BY_WIDTH = 0.9  # of the width: for people whose legs are hidden, so that their height says little
+HEAD_DEPTH = 0.2  # of the height below where the head begins: head and neck; anatomy says 0.13 for the head alone
+HEAD_DEPTH_BY_WIDTH = 0.65  # of the shoulders: for people whose legs are hidden; anatomy says 0.5
 MAX_WIDTH = 0.75  # of the height: a wide stride
 MAX_SIDE = 0.2  # of the height: how far from the head's axis a body may stand upright
 SIDE_COLUMN = 0.35  # of the height: a column this full, that far out, may be a second person
