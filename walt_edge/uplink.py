@@ -1,1 +1,358 @@
-"""Placeholder, replaced within this change."""
+"""The way home: spooled envelopes over MQTT 5, each until home itself acknowledges it.
+
+The spool is the truth. Nothing is handed to the MQTT client while it is offline, each connection gets a fresh
+client (so that no hidden queue survives a reconnect), and at most `window` envelopes are without home's own
+acknowledgement; a PUBACK counts for nothing. One thread does all the work; the MQTT client's thread only puts
+events into its inbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from walt_edge.config import Endpoint
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.messages import (
+    CONTENT_TYPE_ENVELOPE,
+    CONTENT_TYPE_JSON,
+    SCHEMA_VERSION,
+    AckState,
+    EnvelopeError,
+    Info,
+    Status,
+    Telemetry,
+    decode_ack,
+    encode_json,
+)
+from walt_edge.contract.topics import DeviceTopics
+from walt_edge.spool import Spool, SpoolError
+from walt_edge.window import Backoff, Window
+
+LOG = logging.getLogger(__name__)
+
+_ACK_TOPIC = re.compile(r".*/ack/([0-9a-f]{64})")
+_MAX_ACK_BYTES = 4096
+_IDLE_S = 5.0
+_GOODBYE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """Times and limits of the uplink.
+
+    Attributes:
+        window: Envelopes without home's acknowledgement at any time.
+        ack_timeout_s: How long to wait for one before sending again; doubles with each try of an envelope.
+        ack_timeout_cap_s: Where the doubling ends.
+        reconnect_min_s: Pause before the second attempt to connect; doubles, jittered.
+        reconnect_max_s: Where that doubling ends.
+        connect_timeout_s: How long an attempt may take.
+        keepalive_s: MQTT keep-alive: a silent broker is given up after one and a half of it.
+        telemetry_expiry_s: After this a telemetry message that waits somewhere is worth nothing.
+    """
+
+    window: int = 16
+    ack_timeout_s: float = 60.0
+    ack_timeout_cap_s: float = 3600.0
+    reconnect_min_s: float = 1.0
+    reconnect_max_s: float = 300.0
+    connect_timeout_s: float = 10.0
+    keepalive_s: int = 30
+    telemetry_expiry_s: int = 120
+
+
+@dataclass(slots=True)
+class UplinkStats:
+    """Counts since the start."""
+
+    connects: int = 0
+    sent: int = 0
+    resent: int = 0
+    acks_malformed: int = 0
+    refused_by_broker: int = 0
+
+
+class _LostError(WaltError):
+    """The connection is gone; the text says why."""
+
+
+@dataclass(eq=False)
+class Uplink:
+    """Sends what the spool holds; runs in a thread of its own between `start` and `stop`.
+
+    Attributes:
+        endpoint: The broker.
+        topics: This device's topics.
+        spool: Where envelopes wait.
+        boot_id: Written in status messages.
+        info: Published, retained, at every connection.
+        settings: Times and limits.
+        chance: Source of jitter.
+        stats: Counts since the start.
+    """
+
+    endpoint: Endpoint
+    topics: DeviceTopics
+    spool: Spool
+    boot_id: str
+    info: Info
+    settings: UplinkSettings = field(default_factory=UplinkSettings)
+    chance: random.Random = field(default_factory=random.Random)
+    stats: UplinkStats = field(default_factory=UplinkStats)
+
+    def __post_init__(self) -> None:
+        options = self.settings
+        self._window = Window(options.window, options.ack_timeout_s, options.ack_timeout_cap_s, self.chance)
+        self._backoff = Backoff(options.reconnect_min_s, options.reconnect_max_s, self.chance)
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._client: Client | None = None
+        self._stored: list[str] = []
+        self._stopping = threading.Event()
+        self._online = threading.Event()
+        self._settled = threading.Condition()
+        self._thread = threading.Thread(target=self._main, name="uplink", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has taken us and will pass on home's acknowledgements."""
+        return self._online.is_set()
+
+    def start(self) -> None:
+        """Begins to connect, and keeps at it."""
+        self._thread.start()
+
+    def notify(self) -> None:
+        """Something new is in the spool."""
+        self._inbox.put(_nothing)
+
+    def send_telemetry(self, telemetry: Telemetry) -> None:
+        """Publishes telemetry if there is a connection; it is not kept otherwise."""
+        self._inbox.put(partial(self._publish_telemetry, encode_json(telemetry)))
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Waits for a connection."""
+        return self._online.wait(timeout_s)
+
+    def wait_drained(self, timeout_s: float) -> bool:
+        """Waits until home has acknowledged everything in the spool; False if it did not within the time."""
+        with self._settled:
+            return self._settled.wait_for(lambda: self.spool.counts().depth == 0, timeout_s)
+
+    def stop(self) -> None:
+        """Says goodbye (status offline) if there is a connection, and ends the thread."""
+        self._stopping.set()
+        self.notify()
+        self._thread.join(timeout=self.settings.connect_timeout_s + 2 * _GOODBYE_S)
+
+    def _main(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._session()
+            except (OSError, ValueError, _LostError) as error:
+                pause_s = self._backoff.next()
+                LOG.warning(
+                    "no connection to the broker %s (%s): watching on, crops wait on disk; next attempt in %.1f s",
+                    self.endpoint,
+                    error,
+                    pause_s,
+                )
+                self._stopping.wait(pause_s)
+            except Exception:
+                # The thread's boundary: an agent that watches and never sends again would be worse than this line.
+                LOG.exception("the uplink failed and begins anew")
+                self._stopping.wait(self._backoff.next())
+
+    def _session(self) -> None:
+        """One connection, from the first packet until it is lost (raises) or we stop (returns)."""
+        self._inbox = queue.SimpleQueue()
+        client = self._make_client()
+        options = self.settings
+        client.connect(self.endpoint.host, self.endpoint.port, options.keepalive_s, clean_start=True)
+        client.loop_start()
+        try:
+            deadline = time.monotonic() + options.connect_timeout_s
+            while not self._online.is_set() and not self._stopping.is_set():
+                if time.monotonic() > deadline:
+                    raise _LostError(f"no answer within {options.connect_timeout_s:g} s")
+                self._work_until(deadline)
+            while not self._stopping.is_set():
+                self._pump(client)
+                self._work_until(min(self._window.next_due, time.monotonic() + _IDLE_S))
+            self._say_goodbye(client)
+        finally:
+            self._online.clear()
+            self._client = None
+            client.disconnect()
+            client.loop_stop()
+
+    def _work_until(self, deadline: float) -> None:
+        """Waits for one event, handles it and all that came with it, then writes what they settled."""
+        try:
+            event: Callable[[], None] | None = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return
+        while event is not None:
+            event()
+            try:
+                event = self._inbox.get_nowait()
+            except queue.Empty:
+                event = None
+        self._write_stored()
+
+    def _pump(self, client: Client) -> None:
+        """Sends as many waiting envelopes as the window has room for."""
+        now = time.monotonic()
+        self._window.expire(now)
+        try:
+            waiting = self.spool.pending(self._window.room, skip=self._window.known)
+        except SpoolError as error:
+            LOG.error("cannot read the spool: %s", error)
+            return
+        for one in waiting:
+            properties = _properties(PacketTypes.PUBLISH, CONTENT_TYPE_ENVELOPE)
+            sent = client.publish(self.topics.envelope(one.kind, one.id), one.data, qos=1, properties=properties)
+            if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return  # The connection is going; the event that says so is on its way.
+            self.stats.sent += 1
+            self.stats.resent += self._window.sent(one.id, now)
+
+    def _make_client(self) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self.topics.device,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = self.settings.connect_timeout_s
+        will = _properties(PacketTypes.WILLMESSAGE, CONTENT_TYPE_JSON)
+        client.will_set(self.topics.status, self._status("offline"), qos=1, retain=True, properties=will)
+        tls = self.endpoint.tls
+        if tls is not None:
+            ca, cert, key = (str(path) if path else None for path in (tls.ca, tls.cert, tls.key))
+            client.tls_set(ca, cert, key)
+        inbox = self._inbox
+        client.on_connect = lambda c, _u, _f, reason, _p: inbox.put(partial(self._on_connect, c, reason))
+        client.on_subscribe = lambda c, _u, _m, reasons, _p: inbox.put(partial(self._on_subscribe, c, reasons))
+        client.on_disconnect = lambda _c, _u, _f, reason, _p: inbox.put(partial(self._on_disconnect, reason))
+        client.on_publish = lambda _c, _u, _m, reason, _p: self._on_publish(reason)
+        client.on_message = lambda _c, _u, message: inbox.put(partial(self._on_message, message))
+        return client
+
+    def _on_connect(self, client: Client, reason: ReasonCode) -> None:
+        if reason.is_failure:
+            raise _LostError(f"refused: {reason}")
+        client.subscribe(self.topics.acks, qos=1)
+
+    def _on_subscribe(self, client: Client, reasons: list[ReasonCode]) -> None:
+        """Acknowledgements can reach us: from here on it makes sense to send."""
+        if any(reason.is_failure for reason in reasons):
+            raise _LostError(f"may not subscribe to {self.topics.acks}: {reasons[0]}; check the broker's ACL")
+        self._window.reset()
+        self._client = client
+        self.stats.connects += 1
+        self._publish_retained(client, self.topics.status, self._status("online"))
+        self._publish_retained(client, self.topics.info, encode_json(self.info))
+        self._online.set()
+        LOG.info("connected to the broker %s as %s", self.endpoint, self.topics.device)
+
+    def _on_disconnect(self, reason: ReasonCode) -> None:
+        if not self._stopping.is_set():
+            raise _LostError(f"connection lost: {reason}")
+
+    def _on_publish(self, reason: ReasonCode) -> None:
+        if reason.is_failure:
+            self.stats.refused_by_broker += 1
+            LOG.warning("the broker %s refuses what we publish (%s): check its ACL", self.endpoint, reason)
+
+    def _on_message(self, message: MQTTMessage) -> None:
+        """Home's acknowledgement; anything else on that topic is counted and ignored."""
+        named = _ACK_TOPIC.fullmatch(message.topic)
+        try:
+            if named is None or len(message.payload) > _MAX_ACK_BYTES:
+                raise EnvelopeError(f"not an acknowledgement: {len(message.payload)} bytes on {message.topic}")
+            ack = decode_ack(bytes(message.payload))
+        except EnvelopeError as error:
+            self.stats.acks_malformed += 1
+            LOG.warning("ignored: %s", error)
+            return
+        self._backoff.reset()
+        if ack.state is AckState.REJECTED:
+            self._reject(named.group(1), ack.reason)
+        else:
+            self._stored.append(named.group(1))
+
+    def _reject(self, id_: str, reason: str) -> None:
+        LOG.warning("home rejects %s: %s", id_[:12], reason)
+        try:
+            self.spool.rejected(id_, reason)
+        except SpoolError as error:
+            LOG.error("cannot note that home rejects %s: %s", id_[:12], error)
+            return
+        self._settle([id_])
+
+    def _write_stored(self) -> None:
+        """One commit for all acknowledgements that came together."""
+        stored, self._stored = self._stored, []
+        if not stored:
+            return
+        try:
+            self.spool.acked(stored)
+        except SpoolError as error:
+            # They stay on their way, are sent again, and home acknowledges them again.
+            LOG.error("cannot note what home has: %s", error)
+            return
+        self._settle(stored)
+
+    def _settle(self, ids: list[str]) -> None:
+        now = time.monotonic()
+        for id_ in ids:
+            self._window.settled(id_, now)
+        with self._settled:
+            self._settled.notify_all()
+
+    def _say_goodbye(self, client: Client) -> None:
+        if self._online.is_set():
+            with contextlib.suppress(RuntimeError, ValueError):  # The broker went away at this very moment.
+                self._publish_retained(client, self.topics.status, self._status("offline")).wait_for_publish(
+                    _GOODBYE_S
+                )
+
+    def _status(self, state: Literal["online", "offline"]) -> bytes:
+        return encode_json(Status(state=state, boot_id=self.boot_id))
+
+    def _publish_retained(self, client: Client, topic: str, payload: bytes) -> MQTTMessageInfo:
+        properties = _properties(PacketTypes.PUBLISH, CONTENT_TYPE_JSON)
+        return client.publish(topic, payload, qos=1, retain=True, properties=properties)
+
+    def _publish_telemetry(self, payload: bytes) -> None:
+        if self._client is not None:
+            properties = _properties(PacketTypes.PUBLISH, CONTENT_TYPE_JSON)
+            properties.MessageExpiryInterval = self.settings.telemetry_expiry_s
+            self._client.publish(self.topics.telemetry, payload, qos=0, properties=properties)
+
+
+def _properties(packet: int, content_type: str) -> Properties:
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties.ContentType = content_type
+    properties.UserProperty = [("schema", str(SCHEMA_VERSION))]
+    return properties
+
+
+def _nothing() -> None:
+    """Wakes the thread."""

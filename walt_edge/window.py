@@ -1,0 +1,93 @@
+"""When to send an envelope again, and when to connect again: bookkeeping without clocks or sockets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+class Window:
+    """Which envelopes are on their way, and when to send one again. Pure bookkeeping: time comes from outside.
+
+    An envelope whose time is up is sent again from its own slot, since home may be away. If home acknowledged
+    others meanwhile, it is this envelope that has a problem: it gives its slot to the next and waits outside.
+    """
+
+    def __init__(self, size: int, timeout_s: float, cap_s: float, chance: random.Random) -> None:
+        self._size = size
+        self._timeout_s = timeout_s
+        self._cap_s = cap_s
+        self._chance = chance
+        self._tries: dict[str, int] = {}
+        self._sent_at: dict[str, float] = {}
+        self._due_at: dict[str, float] = {}
+        self._parked_until: dict[str, float] = {}
+        self._heard_at = float("-inf")
+
+    @property
+    def room(self) -> int:
+        """How many more may be sent now."""
+        return self._size - len(self._due_at)
+
+    @property
+    def known(self) -> Collection[str]:
+        """Ids that must not be sent now: on their way, or parked."""
+        return self._due_at.keys() | self._parked_until.keys()
+
+    @property
+    def next_due(self) -> float:
+        """When `expire` will have something to do; infinity if nothing waits."""
+        return min((*self._due_at.values(), *self._parked_until.values()), default=float("inf"))
+
+    def sent(self, id_: str, now: float) -> bool:
+        """Notes that an envelope was sent; True if it had been sent before."""
+        tries = self._tries.get(id_, 0)
+        self._tries[id_] = tries + 1
+        self._sent_at[id_] = now
+        self._due_at[id_] = now + self._patience(tries)
+        return tries > 0
+
+    def settled(self, id_: str, now: float) -> None:
+        """Home has spoken about this one."""
+        self._heard_at = now
+        for table in (self._tries, self._sent_at, self._due_at, self._parked_until):
+            table.pop(id_, None)
+
+    def expire(self, now: float) -> None:
+        """Lets those whose time is up be sent again."""
+        for id_ in [id_ for id_, due in self._due_at.items() if due <= now]:
+            del self._due_at[id_]
+            if self._heard_at > self._sent_at[id_]:
+                self._parked_until[id_] = now + self._patience(self._tries[id_])
+        for id_ in [id_ for id_, until in self._parked_until.items() if until <= now]:
+            del self._parked_until[id_]
+
+    def reset(self) -> None:
+        """A new connection: acknowledgements on their way to the old one are lost, so everything is due."""
+        self._due_at.clear()
+        self._parked_until.clear()
+
+    def _patience(self, tries: int) -> float:
+        doubled = min(self._timeout_s * 2.0 ** min(tries, 30), self._cap_s)
+        return doubled * self._chance.uniform(0.75, 1.25)
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Jittered doubling pauses between attempts to connect."""
+
+    first_s: float
+    cap_s: float
+    chance: random.Random
+    _attempts: int = 0
+
+    def next(self) -> float:
+        """The pause before the next attempt, seconds."""
+        pause = min(self.first_s * 2.0 ** min(self._attempts, 30), self.cap_s)
+        self._attempts += 1
+        return pause * self.chance.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """An attempt did well."""
+        self._attempts = 0
