@@ -104,8 +104,7 @@ def test_at_most_sixteen_are_without_homes_word(broker: Broker, spool: Spool) ->
         home.answer = stored
         for id_ in list(home.received)[:4]:
             home.publish(TOPICS.ack(id_), encode_json(Ack(state=AckState.STORED)))
-        wait_for(lambda: len(home.received) == 40)
-    assert spool.counts().depth == 12
+        wait_for(lambda: spool.counts().depth == 12 and len(home.received) == 40)
 
 
 def test_what_home_does_not_acknowledge_is_sent_again(broker: Broker, spool: Spool) -> None:
@@ -214,7 +213,7 @@ def test_status_info_and_last_will(broker: Broker, spool: Spool) -> None:
         wait_for(lambda: states(home) == ["online", "offline"])
         assert msgspec.json.decode(home.on("info")[0].payload, type=Info) == INFO
         with running(spool, broker.port) as uplink:
-            assert uplink.wait_connected(10)
+            wait_for(lambda: states(home) == ["online", "offline", "online"])
             client = uplink._client
             assert client is not None
             line = client.socket()
