@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from walt_edge import privacy
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import encode_rle
 from walt_edge.contract.messages import Clock, CropHeader, FrameHeader, Header, Moment, Origin, PlateHeader
 from walt_edge.contract.topics import Kind
-from walt_edge.privacy import AnonymisedImage, SealedEnvelope, seal
+from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 
 FRAME_WH = (640, 360)
 
@@ -45,9 +45,9 @@ def sealed(
     return seal(_header(number, kind, confidence, side_px, origin(site, device)), image(noise))
 
 
-def image(bgr: np.ndarray) -> AnonymisedImage:  # type: ignore[type-arg]
-    """An image that the sinks believe to be anonymised."""
-    return AnonymisedImage(bgr, np.zeros(bgr.shape[:2], dtype=bool), "test", privacy._SEAL)
+def image(bgr: NDArray[np.uint8]) -> AnonymisedImage:
+    """A picture without objects, passed by the real anonymiser."""
+    return Anonymiser()(bgr, (), np.zeros(bgr.shape[:2], dtype=bool))
 
 
 def _header(number: int, kind: Kind, confidence: float, side_px: int, where: Origin) -> Header:

@@ -1,0 +1,150 @@
+"""The stages, wired: what is sealed is spooled, what fails leaves nothing, and the loop ends as it should."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.edge import RememberingSender, ScriptedCamera, ScriptedEyes, raising
+from walt_edge.camera import CameraError, CameraTimeout
+from walt_edge.contract.messages import SpoolCounts
+from walt_edge.pipeline import Pipeline, PipelineError, PipelineSettings
+from walt_edge.privacy import PrivacyError, SealedEnvelope
+from walt_edge.spool import Spool, SpoolFullError
+from walt_edge.telemetry import Meter, Times
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with Spool(tmp_path) as spool:
+        yield spool
+
+
+def pipeline(camera: ScriptedCamera, eyes: ScriptedEyes, spool: Spool, **settings: float) -> Pipeline:
+    options = PipelineSettings(**settings)  # type: ignore[arg-type]
+    return Pipeline(camera, eyes, spool, RememberingSender(), Meter("boot-1"), settings=options)
+
+
+def waiting(spool: Spool) -> list[str]:
+    return [one.id for one in spool.pending(1000)]
+
+
+def test_everything_sealed_is_spooled_in_order_and_the_last_tracks_too(spool: Spool) -> None:
+    eyes = ScriptedEyes(per_frame=2)
+    agent = pipeline(ScriptedCamera(5), eyes, spool)
+    agent.run(threading.Event())
+    assert waiting(spool) == eyes.made
+    assert len(eyes.made) == 11
+    assert isinstance(agent.uplink, RememberingSender)
+    assert agent.uplink.notified == 6
+
+
+def test_it_stops_after_so_many_processed_frames(spool: Spool) -> None:
+    eyes = ScriptedEyes(failing=[1])
+    agent = pipeline(ScriptedCamera(50), eyes, spool)
+    agent.run(threading.Event(), frames=4)
+    assert agent.camera.stats.frames_received == 5
+    assert agent.meter.frames_processed == 4
+    assert len(eyes.made) == 5
+
+
+def test_a_stop_ends_all_tracks(spool: Spool) -> None:
+    stop = threading.Event()
+    eyes = ScriptedEyes(per_frame=0)
+    agent = pipeline(ScriptedCamera(50, before=lambda index: stop.set() if index == 3 else None), eyes, spool)
+    agent.run(stop)
+    assert agent.meter.frames_processed == 4
+    assert waiting(spool) == eyes.made
+    assert len(eyes.made) == 1
+
+
+@pytest.mark.parametrize("failure", [PrivacyError("no"), ValueError("no"), MemoryError()])
+def test_a_failing_step_keeps_nothing_and_is_counted(spool: Spool, failure: Exception) -> None:
+    eyes = ScriptedEyes(failing=[0, 2, 3], failure=failure)
+    agent = pipeline(ScriptedCamera(6), eyes, spool)
+    agent.run(threading.Event())
+    assert len(waiting(spool)) == 3 + 1
+    assert agent.telemetry().anonymiser_failures == 3
+    assert agent.telemetry().frames_processed == 3
+
+
+def test_steps_that_never_succeed_end_the_agent_with_the_cause(spool: Spool) -> None:
+    eyes = ScriptedEyes(failing=range(100), failure=PrivacyError("the lens is covered"))
+    agent = pipeline(ScriptedCamera(100), eyes, spool, failures_in_a_row=7)
+    with pytest.raises(PipelineError, match=r"last 7 frames .* the lens is covered"):
+        agent.run(threading.Event())
+    assert waiting(spool) == eyes.made  # only what finish() gave
+
+
+def test_a_silent_camera_is_waited_for_and_told(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    camera = ScriptedCamera(3, before=raising(1, CameraTimeout("no frame from rtsp://x"), times=4))
+    agent = pipeline(camera, ScriptedEyes(), spool, quiet_warning_s=0.0)
+    agent.run(threading.Event())
+    assert agent.meter.frames_processed == 3
+    assert "still trying: no frame from rtsp://x" in caplog.text
+
+
+def test_a_camera_that_breaks_is_an_error_after_its_tracks_were_kept(spool: Spool) -> None:
+    eyes = ScriptedEyes()
+    agent = pipeline(ScriptedCamera(9, before=raising(2, CameraError("unreadable"))), eyes, spool)
+    with pytest.raises(CameraError, match="unreadable"):
+        agent.run(threading.Event())
+    assert waiting(spool) == eyes.made
+    assert len(eyes.made) == 3
+
+
+@dataclass
+class FullDisk:
+    """A spool that is full while `full` holds."""
+
+    full: bool = True
+    taken: list[str] = field(default_factory=list)
+
+    def accept(self, sealed: SealedEnvelope) -> bool:
+        if self.full:
+            raise SpoolFullError("no space")
+        self.taken.append(sealed.id)
+        return True
+
+    def counts(self) -> SpoolCounts:
+        return SpoolCounts()
+
+
+def test_a_full_disk_drops_what_is_new_and_the_agent_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    disk = FullDisk()
+
+    def free_it(index: int) -> None:
+        disk.full = index < 4
+
+    eyes = ScriptedEyes()
+    agent = Pipeline(ScriptedCamera(6, before=free_it), eyes, disk, RememberingSender(), Meter("boot-1"))
+    agent.run(threading.Event())
+    assert disk.taken == eyes.made[4:]
+    assert agent.telemetry().rejected_by_reason == {"border": 2, "disk full": 4}
+    assert caplog.text.count("dropping what is new") == 1
+
+
+def test_telemetry_counts_and_times(spool: Spool) -> None:
+    agent = pipeline(ScriptedCamera(5), ScriptedEyes(), spool, telemetry_s=0.0)
+    agent.run(threading.Event())
+    assert isinstance(agent.uplink, RememberingSender)
+    sent = agent.uplink.telemetry
+    assert [one.frames_processed for one in sent] == [1, 2, 3, 4, 5, 5]
+    last = sent[-1]
+    assert last.frames_received == 5
+    assert last.crops_chosen == 6
+    assert last.spool == spool.counts()
+    assert 0 < last.step_ms_p50 <= last.step_ms_p99
+    assert 0 < last.frame_age_ms_p50 <= last.frame_age_ms_p99 < 60_000
+
+
+def test_percentiles_are_of_the_newest_samples() -> None:
+    times = Times()
+    assert times.percentile(99) == 0
+    for n in range(3000):
+        times.add(float(n))
+    assert times.percentile(50) == pytest.approx(3000 - 512.5, abs=1)
