@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,8 +80,8 @@ class BlobFolder:
         self._pool.shutdown()
 
     def _put(self, sha256: str, data: bytes) -> None:
-        # The process id keeps workers that share the folder from writing into one another's partial file.
-        partial = self._partial / f"{sha256}.{os.getpid()}"
+        # A random name keeps workers that share the folder from writing into one another's partial file.
+        partial = self._partial / uuid.uuid4().hex
         try:
             with partial.open("wb") as file:
                 file.write(data)

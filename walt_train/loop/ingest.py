@@ -1,7 +1,7 @@
 """The ingest: takes envelopes from the broker and stores each exactly once.
 
-A group of messages (32, or what 20 ms bring) is checked, stored in one commit, and only then answered to the
-devices and released at the broker. Whatever dies in between is delivered again and found to be a duplicate.
+A group of messages (32, or what 20 ms bring) is checked, stored in one commit, then answered to the devices, and
+released at the broker once that has the answer. Whatever dies in between comes again and is found to be a duplicate.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from walt_train.loop.store import Accepted, Refused, Store, StoreWriteError
 LOGGER = logging.getLogger(__name__)
 _IDLE_S = 0.2
 _REPORT_EVERY_S = 60.0
+# Two clients of one id throw each other out again and again, and not every broker says so.
+_BRIEF_S = 10.0
+_SUSPICIOUS = 3
 
 
 class IngestError(WaltError):
@@ -72,6 +75,10 @@ class Ingest:
     Args:
         store: Where envelopes go.
         config: How to work.
+
+    Attributes:
+        connected: Set while subscribed at a broker.
+        tally: What was done so far.
     """
 
     def __init__(self, store: Store, config: IngestConfig) -> None:
@@ -79,6 +86,7 @@ class Ingest:
         self._config = config
         self._stopping = threading.Event()
         self._reported_s = time.monotonic()
+        self.connected = threading.Event()
         self.tally = Tally()
 
     def stop(self) -> None:
@@ -89,28 +97,33 @@ class Ingest:
         """Stores what arrives until `stop`.
 
         Raises:
-            BrokerError: The broker was down at the start and `wait_for_broker` is off, or another client took over
-                our client id.
+            BrokerError: The broker was down at the start and `wait_for_broker` is off.
             IngestError: The store could not be written for `storage_patience_s`.
         """
-        first = True
+        first, brief = True, 0
         while not self._stopping.is_set():
-            link = self._connect(first)
+            link = self._connect(first, brief)
             if link is None:
                 break
-            first = False
-            try:
-                self._serve(link)
-            finally:
-                link.close()
-            if link.taken_over:
+            first, since_s = False, time.monotonic()
+            self._serve(link)
+            brief = brief + 1 if time.monotonic() - since_s < _BRIEF_S else 0
+            if brief == _SUSPICIOUS or link.taken_over:
                 client_id = self._config.broker.client_id
-                raise BrokerError(f"another client connected as '{client_id}': give each worker its own --client-id")
+                LOGGER.error("is another client connected as '%s'? Give each worker its own --client-id", client_id)
         LOGGER.info("stopped: %s", self.tally.line())
 
-    def _connect(self, first: bool) -> Link | None:
-        """Connects, however long it takes; returns None if asked to stop meanwhile."""
-        delay_s, longest_s = self._config.backoff_s
+    def _connect(self, first: bool, brief: int) -> Link | None:
+        """Connects, however long it takes; returns None if asked to stop meanwhile.
+
+        Args:
+            first: Whether there was no connection before.
+            brief: How many connections in a row ended as soon as they had begun.
+        """
+        shortest_s, longest_s = self._config.backoff_s
+        delay_s = min(longest_s, shortest_s * 2**brief)
+        if brief:
+            self._stopping.wait(_jittered(delay_s))
         said = False
         while not self._stopping.is_set():
             try:
@@ -120,8 +133,7 @@ class Ingest:
                     raise
                 LOGGER.log(logging.DEBUG if said else logging.WARNING, "%s: trying again until it answers", error)
                 said = True
-                # Jitter keeps a fleet of workers from coming back at one instant.
-                self._stopping.wait(random.uniform(0.5, 1.0) * delay_s)
+                self._stopping.wait(_jittered(delay_s))
                 delay_s = min(longest_s, 2 * delay_s)
             else:
                 state = "session resumed" if link.resumed else "new session"
@@ -130,11 +142,16 @@ class Ingest:
         return None
 
     def _serve(self, link: Link) -> None:
-        while link.alive and not self._stopping.is_set():
-            group = link.collect(self._config.group_size, self._config.group_wait_s, _IDLE_S)
-            if group:
-                self._take(link, group)
-            self._report()
+        self.connected.set()
+        try:
+            while link.alive and not self._stopping.is_set():
+                group = link.collect(self._config.group_size, self._config.group_wait_s, _IDLE_S)
+                if group:
+                    self._take(link, group)
+                self._report()
+        finally:
+            self.connected.clear()
+            link.close()
         if not link.alive and not self._stopping.is_set():
             LOGGER.warning("lost the broker %s (%s)", self._config.broker.address, link.why)
 
@@ -146,8 +163,10 @@ class Ingest:
             return
         for delivery, one, state in zip(group, judged, states, strict=True):
             if one.ack_topic:
-                link.answer(one.ack_topic, Ack(state, one.verdict.reason if isinstance(one.verdict, Refused) else ""))
-            link.release(delivery)
+                reason = one.verdict.reason if isinstance(one.verdict, Refused) else ""
+                link.answer(delivery, one.ack_topic, Ack(state, reason))
+            else:
+                link.release(delivery)
             self.tally.states[state] += 1
         refused = [one.verdict for one in judged if isinstance(one.verdict, Refused)]
         if refused:
@@ -189,6 +208,11 @@ class Ingest:
         if time.monotonic() - self._reported_s >= _REPORT_EVERY_S:
             self._reported_s = time.monotonic()
             LOGGER.info("so far: %s", self.tally.line())
+
+
+def _jittered(delay_s: float) -> float:
+    """Keeps a fleet of workers from coming back at one instant."""
+    return random.uniform(0.5, 1.0) * delay_s
 
 
 def link_name(config: IngestConfig) -> str:

@@ -90,7 +90,7 @@ class Delivery:
 
 
 class Link:
-    """A connection that was accepted by the broker; ends for good with the connection.
+    """A subscribed connection; ends for good with the connection.
 
     Args:
         config: How to reach the broker.
@@ -103,11 +103,12 @@ class Link:
     def __init__(self, config: BrokerConfig, subscriptions: list[str]) -> None:
         self._config = config
         self._subscriptions = subscriptions
-        self._deliveries: queue.Queue[Delivery] = queue.Queue()
+        # Deliveries, and the message ids of answers that the broker has confirmed.
+        self._inbox: queue.Queue[Delivery | int] = queue.Queue()
+        self._answered: dict[int, Delivery] = {}
         self._up = threading.Event()
         self._down = threading.Event()
         self._why = ""
-        self._last_answer: mqtt.MQTTMessageInfo | None = None
         self.resumed = False
         self.taken_over = False
         self._client = self._make_client()
@@ -125,22 +126,29 @@ class Link:
 
     def collect(self, most: int, wait_s: float, first_s: float) -> list[Delivery]:
         """Waits up to `first_s` for a message, then up to `wait_s` for more; returns at most `most`."""
-        try:
-            group = [self._deliveries.get(timeout=first_s)]
-        except queue.Empty:
-            return []
-        deadline = time.monotonic() + wait_s
+        group: list[Delivery] = []
+        deadline = time.monotonic() + first_s
         while len(group) < most:
             try:
-                group.append(self._deliveries.get(timeout=max(0.0, deadline - time.monotonic())))
+                item = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 break
+            if isinstance(item, int):
+                self.release(self._answered.pop(item))
+                continue
+            if not group:
+                deadline = time.monotonic() + wait_s
+            group.append(item)
         return group
 
-    def answer(self, topic: str, ack: Ack) -> None:
-        """Publishes an application acknowledgement; lost with the connection, and then given again on the resend."""
+    def answer(self, delivery: Delivery, topic: str, ack: Ack) -> None:
+        """Publishes an application acknowledgement, and releases the delivery once the broker has that.
+
+        An answer that is lost with the connection is therefore given again, on the next delivery.
+        """
         properties = _properties(PacketTypes.PUBLISH, ContentType=CONTENT_TYPE_JSON)
-        self._last_answer = self._client.publish(topic, encode_json(ack), qos=1, properties=properties)
+        published = self._client.publish(topic, encode_json(ack), qos=1, properties=properties)
+        self._answered[published.mid] = delivery
 
     def release(self, delivery: Delivery) -> None:
         """Tells the broker that a message needs not be delivered again."""
@@ -148,13 +156,12 @@ class Link:
 
     def close(self, flush_s: float = 2.0) -> None:
         """Sends what is still to be sent, says goodbye and keeps the session at the broker."""
-        _wait(lambda: not self.alive or self._all_sent(), flush_s)
+        deadline = time.monotonic() + flush_s
+        while self.alive and self._answered and time.monotonic() < deadline:
+            self.collect(1, 0.0, 0.05)
+        _wait(lambda: not self.alive or not self._client.want_write(), flush_s)
         self._client.disconnect()
         self._client.loop_stop()
-
-    def _all_sent(self) -> bool:
-        answered = self._last_answer is None or self._last_answer.is_published()
-        return answered and not self._client.want_write()
 
     def _make_client(self) -> mqtt.Client:
         client = mqtt.Client(
@@ -166,8 +173,10 @@ class Link:
         )
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
+        client.on_publish = lambda _, __, message_id, *___: self._inbox.put(message_id)
         if self._config.ca is not None:
             _use_tls(client, self._config)
         return client
@@ -202,7 +211,14 @@ class Link:
             return
         self.resumed = flags.session_present
         client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._subscriptions])
-        self._up.set()
+
+    def _on_subscribe(self, client: mqtt.Client, _: object, __: int, reasons: list[ReasonCode], ___: object) -> None:
+        refused = next((reason for reason in reasons if reason.is_failure), None)
+        if refused is None:
+            self._up.set()
+        else:
+            self._why = f"subscription refused: {refused}"
+            self._down.set()
 
     def _on_disconnect(self, _: mqtt.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
         self._why = self._why or str(reason)
@@ -215,9 +231,7 @@ class Link:
         except UnicodeDecodeError:
             topic = ""
         content_type: Any = getattr(message.properties, "ContentType", "")
-        self._deliveries.put(
-            Delivery(Arrival(topic, bytes(message.payload), str(content_type)), message.mid, message.qos)
-        )
+        self._inbox.put(Delivery(Arrival(topic, bytes(message.payload), str(content_type)), message.mid, message.qos))
 
 
 def _properties(packet: int, **values: object) -> Properties:

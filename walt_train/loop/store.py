@@ -249,11 +249,10 @@ class Store:
     def counts(self) -> StoreCounts:
         """What the store holds."""
         with self._engine.connect() as connection:
-            by_kind: dict[str, int] = dict(
-                connection.execute(select(envelopes.c.kind, func.count()).group_by(envelopes.c.kind)).tuples().all()
-            )
+            kinds = select(envelopes.c.kind, func.count()).group_by(envelopes.c.kind)
+            by_kind: dict[str, int] = dict(connection.execute(kinds).all())
             size = connection.scalar(select(func.coalesce(func.sum(envelopes.c.bytes), 0)))
-            met: dict[str, int] = dict(connection.execute(select(counters.c.name, counters.c.value)).tuples().all())
+            met: dict[str, int] = dict(connection.execute(select(counters.c.name, counters.c.value)).all())
             quarantined = connection.scalar(select(func.count()).select_from(quarantine))
             buried = connection.scalar(select(func.count()).select_from(tombstones))
         return StoreCounts(
