@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 # A disk takes several flushes at a time better than one after another; measured best on one SSD: 8.
@@ -46,11 +47,11 @@ class BlobFolder:
         folders = {self.path(sha256).parent for sha256 in blobs}
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        list(self._pool.map(self._put, blobs, blobs.values()))
+        self._in_parallel([partial(self._put, sha256, data) for sha256, data in blobs.items()])
         # A folder that exists may have been made by a process that ended before it flushed the folder's own name.
         new = folders - self._durable
         parents = {folder.parent for folder in new} | ({self.root} if new else set())
-        list(self._pool.map(_flush_folder, folders | parents))
+        self._in_parallel([partial(_flush_folder, folder) for folder in folders | parents])
         self._durable |= new
 
     def get(self, sha256: str) -> bytes:
@@ -79,17 +80,22 @@ class BlobFolder:
         """Ends the writers."""
         self._pool.shutdown()
 
+    def _in_parallel(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Runs all to their end, even if one fails; then raises the first failure."""
+        for task in wait([self._pool.submit(task) for task in tasks]).done:
+            task.result()
+
     def _put(self, sha256: str, data: bytes) -> None:
         # A random name keeps workers that share the folder from writing into one another's partial file.
-        partial = self._partial / uuid.uuid4().hex
+        half = self._partial / uuid.uuid4().hex
         try:
-            with partial.open("wb") as file:
+            with half.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(self.path(sha256))
+            half.replace(self.path(sha256))
         except OSError:
-            partial.unlink(missing_ok=True)
+            half.unlink(missing_ok=True)
             raise
 
 
