@@ -1,0 +1,103 @@
+"""What is known about each track: its class, its size, its best views, and whether it was seen whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from walt_edge.contract.labels import Label
+from walt_edge.selection import View, ViewKeeper
+from walt_edge.tracking import Track
+from walt_edge.vision.classify import ClassEvidence
+from walt_edge.vision.ground import Sizes
+from walt_edge.vision.settings import WatchSettings
+from walt_edge.vision.sightings import Reason
+from walt_edge.vision.unoccluded import Parts, ramp, size_parts, verdict
+
+
+@dataclass(slots=True)
+class Dossier:
+    """One track's file.
+
+    Attributes:
+        track: The track.
+        evidence: For its class.
+        keeper: Its best views so far.
+        failed: How often each reason spoke against it.
+        sent: How many of its views have been released.
+    """
+
+    track: Track
+    keeper: ViewKeeper
+    evidence: ClassEvidence = field(default_factory=ClassEvidence)
+    failed: Counter[Reason] = field(default_factory=Counter)
+    sent: int = 0
+    released_s: float | None = None
+
+    def own_ratio(self, area: float, height: float) -> float | None:
+        """Area over the track's own median area, both per height squared of the line it keeps; None while young."""
+        if len(self.evidence.areas) < 5:
+            return None
+        return area / float(np.median(list(self.evidence.areas)[-15:]))
+
+
+def jump_parts(ratio: float | None) -> Parts:
+    """FRAGMENT and MERGED from the jump of a silhouette's area against the track's recent ones."""
+    if ratio is None:
+        return {Reason.FRAGMENT: 0.9, Reason.MERGED: 0.9}
+    return {
+        Reason.FRAGMENT: ramp(ratio, 0.72, 0.92, low=0.0, middle=0.3),
+        Reason.MERGED: ramp(ratio, 1.10, 1.40, low=1.0, middle=1.0, high=0.0),
+    }
+
+
+def weakest(*many: Parts) -> Parts:
+    """The smallest part for each reason."""
+    out: Parts = {}
+    for parts in many:
+        for reason, part in parts.items():
+            out[reason] = min(part, out.get(reason, 1.0))
+    return out
+
+
+def rejudge(view: View, dossier: Dossier, sizes: Sizes, settings: WatchSettings) -> View:
+    """Judges a kept view again now that its whole track is known."""
+    label, score = dossier.evidence.classify()
+    parts = {Reason(name): part for name, part in view.sighting.confidence_parts}
+    parts = weakest(parts, track_parts(dossier, label, score, settings))
+    if label is not None:
+        seen = view.observation
+        ratio = sizes.ratio(label, seen.box_xyxy[3], seen.height, seen.area)
+        parts = weakest(parts, size_parts(ratio, label, settings), whole_track_parts(view, dossier))
+    outcome = verdict(parts, settings)
+    sighting = dataclasses.replace(
+        view.sighting,
+        label=label,
+        score=score,
+        reasons=outcome.reasons,
+        unoccluded_confidence=outcome.confidence,
+        confidence_parts=tuple((reason.value, part) for reason, part in parts.items()),
+    )
+    return dataclasses.replace(view, sighting=sighting)
+
+
+def track_parts(dossier: Dossier, label: Label | None, score: float, settings: WatchSettings) -> Parts:
+    """What the track as a whole says: long enough, and of a class."""
+    track = dossier.track
+    enough = track.sightings >= settings.track_sightings_min and track.seen_s - track.born_s >= settings.track_s_min
+    return {
+        Reason.SHORT_TRACK: 1.0 if enough else 0.0,
+        Reason.UNCLASSIFIED: 0.0 if label is None else score,
+    }
+
+
+def whole_track_parts(view: View, dossier: Dossier) -> Parts:
+    """The view's area against those of the track seen at nearly the same place, before and after."""
+    seen = view.observation
+    near = [
+        o.area for o in dossier.track.history if o.clean and abs(o.box_xyxy[3] - seen.box_xyxy[3]) < 0.5 * seen.height
+    ]
+    return jump_parts(seen.area / float(np.median(near)) if len(near) >= 5 else None)

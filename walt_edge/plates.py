@@ -1,0 +1,84 @@
+"""Plates to send: the masked median of anonymised frames, by hour."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.masks import Mask, encode_rle
+from walt_edge.contract.messages import Moment, Origin, PlateHeader
+from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
+from walt_edge.vision.plate import SampleBuffer, masked_median
+from walt_edge.vision.settings import WatchSettings
+
+_SPACING_S = 2.0
+_SAMPLES = 24
+_SAMPLES_MIN = 5
+
+
+class PlatePublisher:
+    """Collects anonymised frames of the present hour and seals their median when it is time."""
+
+    def __init__(self, origin: Origin, anonymiser: Anonymiser, settings: WatchSettings) -> None:
+        self._origin = origin
+        self._anonymiser = anonymiser
+        self._settings = settings
+        self._sent: NDArray[np.uint8] | None = None
+        self._sent_s = -np.inf
+        self._hour = -1
+        self.newest_id = ""
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the frames: a new hour, or the camera has moved."""
+        frame_bytes = 4 * max(1, self._origin.frame_wh[0] * self._origin.frame_wh[1])
+        capacity = min(_SAMPLES, max(_SAMPLES_MIN, self._settings.plate_memory_bytes // frame_bytes))
+        self._buffer = SampleBuffer(_SPACING_S, capacity)
+        self._sent_s = -np.inf
+
+    def offer(self, image: AnonymisedImage, captured: Moment) -> None:
+        """Notes an anonymised frame; what moves in it will not enter the plate."""
+        hour = hour_of(captured)
+        if hour != self._hour:
+            self._hour = hour
+            self.restart()
+        self._buffer.offer(image.bgr, captured.media_time_s, image.moving)
+
+    def due(self, plate_bgr: NDArray[np.uint8], time_s: float) -> bool:
+        """Whether a plate should go now: the first, an hourly one, or because it has changed visibly."""
+        if len(self._buffer) < _SAMPLES_MIN:
+            return False
+        if self._sent is None or time_s - self._sent_s >= self._settings.publish_s:
+            return True
+        if time_s - self._sent_s < self._settings.publish_s / 60:
+            return False
+        change = np.abs(plate_bgr[::4, ::4].astype(np.int16) - self._sent[::4, ::4]).max(axis=2)
+        visible = change > self._settings.publish_change_level
+        return float(visible.mean()) > self._settings.publish_change_fraction
+
+    def publish(self, plate_bgr: NDArray[np.uint8], known: Mask, captured: Moment) -> SealedEnvelope:
+        """Seals the median of the frames collected.
+
+        Raises:
+            PrivacyError: The anonymiser failed.
+        """
+        median, _, seen = masked_median(self._buffer.frames, self._buffer.masks)
+        known = known & seen
+        image = self._anonymiser(median, (), ~known)
+        header = PlateHeader(
+            origin=self._origin,
+            captured=captured,
+            hour=hour_of(captured),
+            known=encode_rle(known),
+            samples=len(self._buffer),
+        )
+        sealed = seal(header, image)
+        self.newest_id, self._sent, self._sent_s = sealed.id, plate_bgr.copy(), captured.media_time_s
+        return sealed
+
+
+def hour_of(captured: Moment) -> int:
+    """Hour of the day, UTC, 0..23."""
+    return datetime.datetime.fromtimestamp(captured.utc_us / 1e6, tz=datetime.UTC).hour

@@ -1,0 +1,57 @@
+"""Person or vehicle, from shape, size on the ground and motion. Unsure is an answer.
+
+Each cue is a small log-odds, positive for a person. A person is upright, narrow at the head, and changes outline
+while walking; a vehicle is wide, compact, and keeps its outline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from walt_edge.contract.labels import Label
+from walt_edge.vision.shape import Shape, rigidity
+
+_WINDOW = 60
+_SURE = 0.85
+
+
+@dataclass(slots=True)
+class ClassEvidence:
+    """What one track has shown of itself; only sightings that were not cut or merged are added."""
+
+    shapes: deque[Shape] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    rigid: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    areas: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+
+    def add(self, shape: Shape, area: float, stride: int) -> None:
+        """Notes a sighting; `stride` sightings are about a third of a second, half a step of a walker."""
+        if len(self.shapes) >= stride:
+            self.rigid.append(rigidity(self.shapes[-stride], shape))
+        self.shapes.append(shape)
+        self.areas.append(area)
+
+    def classify(self) -> tuple[Label | None, float]:
+        """The class, or None while unsure, and its probability."""
+        if len(self.shapes) < 3:
+            return None, 0.5
+        person = 1 / (1 + math.exp(-self._log_odds()))
+        label = Label.PERSON if person >= 0.5 else Label.VEHICLE
+        score = max(person, 1 - person)
+        return (label if score >= _SURE else None), score
+
+    def _log_odds(self) -> float:
+        def middle(name: str) -> float:
+            return float(np.median([getattr(shape, name) for shape in self.shapes]))
+
+        aspect = middle("aspect")
+        odds = 6.0 * math.log(aspect / 1.45)
+        odds += 4.0 * (0.6 - middle("head"))
+        odds += 6.0 * (0.82 - middle("solidity"))
+        odds += 6.0 * (0.72 - middle("fill"))
+        if len(self.rigid) >= 3:
+            odds += 8.0 * (0.84 - float(np.median(self.rigid)))
+        return float(np.clip(odds, -20, 20))

@@ -1,0 +1,81 @@
+"""Has the camera moved? The shift between plate and frame, where nothing stands before it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.masks import Mask
+from walt_edge.vision.plate import Image
+from walt_edge.vision.settings import WatchSettings
+
+_WORK_WIDTH = 384
+_RESPONSE_MIN = 0.08
+
+
+class MovingCameraError(WaltError):
+    """The camera does not stand still, so there is no plate."""
+
+
+def edges(image: Image, hidden: Mask | None = None) -> NDArray[np.float32]:
+    """Gradient magnitude at working size: light changes leave it nearly as it was; hidden pixels are zero."""
+    scale = _WORK_WIDTH / image.shape[1]
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    steep = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    steep = np.minimum(steep, 200.0)  # a few hard edges must not outvote the rest
+    if hidden is not None:
+        mask = cv2.resize(hidden.astype(np.uint8), (steep.shape[1], steep.shape[0]), interpolation=cv2.INTER_AREA)
+        steep[cv2.dilate(mask, np.ones((5, 5), np.uint8)) > 0] = 0
+    return np.asarray(steep, np.float32)
+
+
+def shift_px(plate: Image, frame: Image, hidden: Mask | None = None) -> tuple[float, float, float]:
+    """Phase correlation (Kuglin and Hines 1975) of edges.
+
+    Returns:
+        Shift of the frame against the plate, x and y in pixels of the frame, and the response, 0..1.
+    """
+    one, other = edges(plate, hidden), edges(frame, hidden)
+    window = cv2.createHanningWindow((one.shape[1], one.shape[0]), cv2.CV_32F)
+    (dx, dy), response = cv2.phaseCorrelate(one, other, window)
+    scale = plate.shape[1] / one.shape[1]
+    return dx * scale, dy * scale, response
+
+
+class DriftWatch:
+    """Votes over several checks, so that one truck across the view is no moved camera."""
+
+    def __init__(self, settings: WatchSettings) -> None:
+        self._settings = settings
+        self._next_s = -np.inf
+        self._votes: deque[float] = deque(maxlen=settings.drift_votes)
+
+    def check(self, plate: Image, frame: Image, moving: Mask, time_s: float) -> float | None:
+        """Returns by how many pixels the camera has moved, once that is sure; None otherwise."""
+        if time_s < self._next_s:
+            return None
+        self._next_s = time_s + self._settings.drift_check_s
+        hidden = moving if moving.mean() < 0.4 else None
+        dx, dy, response = shift_px(plate, frame, hidden)
+        shift = float(np.hypot(dx, dy))
+        self._votes.append(shift if response > _RESPONSE_MIN else 0.0)
+        sure = len(self._votes) == self._settings.drift_votes and min(self._votes) > self._settings.drift_px
+        return float(np.median(self._votes)) if sure else None
+
+
+def spread_px(frames: list[Image]) -> float:
+    """How far frames lie apart, pixels: the median shift between frames that are neighbours in time and from the middle.
+
+    The median, so that one frame full of traffic does not count.
+    """
+    if len(frames) < 3:
+        return 0.0
+    middle = frames[len(frames) // 2]
+    step = max(1, len(frames) // 12)
+    shifts = [shift_px(middle, frame) for frame in frames[::step] if frame is not middle]
+    return float(np.median([np.hypot(dx, dy) for dx, dy, _ in shifts])) if shifts else 0.0

@@ -1,0 +1,115 @@
+"""What differs from the plate, and which part of that is only shadow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.masks import Mask
+from walt_edge.vision.plate import Image, Plate
+from walt_edge.vision.settings import WatchSettings
+
+_GAIN_STEP = 8
+_GAIN_RANGE = (0.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """One frame against the plate.
+
+    Attributes:
+        difference: (H, W) uint8, largest channel's |frame - plate|, the plate scaled to the frame's light.
+        moving: (H, W) bool, everything that differs, shadows included.
+        solid: (H, W) bool, without shadows.
+        strong: (H, W) bool, the sure core of it.
+        gain_bgr: What the plate was multiplied with to match the frame's light.
+    """
+
+    difference: NDArray[np.uint8]
+    moving: Mask
+    solid: Mask
+    strong: Mask
+    gain_bgr: tuple[float, float, float]
+
+
+def find_motion(frame: Image, plate: Plate, settings: WatchSettings) -> Motion:
+    """Compares a frame with the plate."""
+    gain = light_gain(frame, plate.bgr)
+    background = _scaled(plate.bgr, gain)
+    difference = _largest_channel(cv2.absdiff(frame, background))
+    weak = cv2.medianBlur(cv2.compare(difference, plate.threshold, cv2.CMP_GT), 3)
+    strong = cv2.compare(difference, cv2.convertScaleAbs(plate.threshold, alpha=settings.strong_ratio), cv2.CMP_GT)
+    shadow = find_shadow(frame, background, weak, settings)
+    solid = cv2.medianBlur(cv2.bitwise_and(weak, cv2.bitwise_not(shadow)), 3)
+    moving: Mask = weak > 0
+    return Motion(difference, moving, solid > 0, (strong > 0) & (solid > 0), gain)
+
+
+def light_gain(frame: Image, plate: Image) -> tuple[float, float, float]:
+    """Per-channel factor from plate to frame: the median of the ratio on a grid, robust while half is background."""
+    now = frame[::_GAIN_STEP, ::_GAIN_STEP].reshape(-1, 3).astype(np.float32)
+    then = plate[::_GAIN_STEP, ::_GAIN_STEP].reshape(-1, 3).astype(np.float32)
+    fair = ((then > 24) & (then < 240) & (now < 250)).all(axis=1)
+    if np.count_nonzero(fair) < 64:
+        return (1.0, 1.0, 1.0)
+    ratio = np.clip(np.median(now[fair] / then[fair], axis=0), *_GAIN_RANGE)
+    return (float(ratio[0]), float(ratio[1]), float(ratio[2]))
+
+
+def _scaled(plate: Image, gain: tuple[float, float, float]) -> Image:
+    if max(abs(value - 1.0) for value in gain) < 0.01:
+        return plate
+    levels = np.arange(256, dtype=np.float32)[:, None] * np.asarray(gain, np.float32)
+    table = np.clip(levels + 0.5, 0, 255).astype(np.uint8).reshape(256, 1, 3)
+    scaled: Image = cv2.LUT(plate, table)
+    return scaled
+
+
+def _largest_channel(image: Image) -> NDArray[np.uint8]:
+    blue, green, red = cv2.split(image)
+    largest: NDArray[np.uint8] = cv2.max(cv2.max(blue, green), red)
+    return largest
+
+
+def find_shadow(
+    frame: Image, background: Image, weak: NDArray[np.uint8], settings: WatchSettings
+) -> NDArray[np.uint8]:
+    """Where the frame is an evenly darkened plate of the same colour; 255 or 0, inside `weak`.
+
+    A cast shadow scales what it falls on, so frame / plate is below one and smooth; a surface brings a texture and a
+    colour of its own.
+    """
+    out = np.zeros(weak.shape, np.uint8)
+    for x0, y0, x1, y1 in _regions(weak):
+        window = (slice(y0, y1), slice(x0, x1))
+        out[window] = _shadow_window(frame[window], background[window], settings)
+    return cv2.bitwise_and(out, weak)
+
+
+def _regions(weak: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
+    """A few boxes that cover the moving pixels: whole tiles, so that the arithmetic runs on arrays."""
+    tile = 64
+    height, width = weak.shape
+    coarse = cv2.resize(weak, (-(-width // tile), -(-height // tile)), interpolation=cv2.INTER_AREA)
+    boxes = []
+    for row in range(coarse.shape[0]):
+        columns = np.flatnonzero(coarse[row])
+        if columns.size:
+            x0, x1 = int(columns[0]) * tile, min(width, (int(columns[-1]) + 1) * tile)
+            boxes.append((x0, row * tile, x1, min(height, (row + 1) * tile)))
+    return boxes
+
+
+def _shadow_window(frame: Image, background: Image, settings: WatchSettings) -> NDArray[np.uint8]:
+    ratio = (frame.astype(np.float32) + 4.0) / (background.astype(np.float32) + 4.0)
+    mean = ratio.mean(axis=2)
+    spread = ratio.max(axis=2) - ratio.min(axis=2)
+    local = cv2.blur(mean, (5, 5))
+    variance = cv2.blur(mean * mean, (5, 5)) - local * local
+    low, high = settings.shadow_ratio
+    even = variance < settings.shadow_deviation**2
+    shadow = (local > low) & (mean < high) & even & (spread < 2.0 * settings.shadow_chroma)
+    return shadow.astype(np.uint8) * np.uint8(255)

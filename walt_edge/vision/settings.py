@@ -1,0 +1,129 @@
+"""Every number that the eyes go by, with its unit in its name and its reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """How a camera is watched. The defaults are meant for any fixed camera; nothing here is tuned to one place.
+
+    Lengths that scale with an object are fractions of it; lengths in pixels are those of the sensor's blur.
+    """
+
+    # --- plate -------------------------------------------------------------------------------------------
+    warm_up_s: float = 12.0
+    """Media time that the first median spans: long enough for a walking person to leave most of their pixels."""
+    plate_samples: int = 40
+    """Frames in the median. More buys little: its error falls with the square root."""
+    plate_samples_min: int = 8
+    """Below this a passing object is no outlier among the samples, so there is no plate."""
+    plate_memory_bytes: int = 96 * 2**20
+    """Bound on all frames kept for medians; large frames get fewer samples."""
+    relearn_s: float = 8.0
+    """How often pixels that were too busy are tried again, with samples from a longer time."""
+    busy_level: float = 7.0
+    """A pixel whose quarter-quantile of |difference| is above this many grey levels was never seen at rest."""
+    drift_time_s: float = 25.0
+    """Time constant with which the plate follows the light where nothing moves."""
+    update_s: float = 0.4
+    """The plate follows the light this often, not every frame: light is slow and memory traffic costs."""
+    publish_s: float = 3600.0
+    """A plate is sent hourly."""
+    publish_change_level: float = 12.0
+    """... or when its median level has changed by this many grey levels."""
+    publish_change_fraction: float = 0.03
+    """... or when this fraction of it has changed visibly (a parked car that stayed)."""
+    parked_s: float = 180.0
+    """A silhouette that stood this long becomes part of the plate: queues at lights and talkers leave earlier."""
+    ghost_s: float = 1.5
+    """A silhouette that stood this long is tested for being a hole that something left in the plate."""
+
+    # --- motion ------------------------------------------------------------------------------------------
+    floor_level: float = 11.0
+    """Least difference, grey levels, that counts: compression and sensor noise of an ordinary camera."""
+    noise_gain: float = 3.0
+    """Threshold per grey level of the quarter-quantile of |difference| (0.32 sigma): about 9.5 sigma of 0.1 px."""
+    gradient_gain: float = 0.10
+    """Threshold per grey level of plate gradient: the camera trembles by about a tenth of a pixel."""
+    ceiling_level: float = 60.0
+    """Highest threshold, so that an edge or a flickering sign is never entirely blind."""
+    strong_ratio: float = 1.7
+    """A silhouette needs a core whose difference is this many thresholds (hysteresis)."""
+    strong_fraction: float = 0.12
+    """... and the core is at least this part of it."""
+    shadow_ratio: tuple[float, float] = (0.45, 0.985)
+    """A shadow darkens the plate to this part of its luminance."""
+    shadow_deviation: float = 0.06
+    """... evenly: the ratio's local standard deviation stays below this."""
+    shadow_chroma: float = 0.09
+    """... and keeps its colour: the channels' ratios agree this closely."""
+    flood_fraction: float = 0.6
+    """More of the frame than this differing at once is a change of light or camera, not objects."""
+
+    # --- silhouettes -------------------------------------------------------------------------------------
+    speck_px: int = 40
+    """Components below this area are noise."""
+    close_fraction: float = 0.09
+    """Gaps up to this part of an object's smaller side are closed inside it (windows, low contrast)."""
+    hole_fraction: float = 0.12
+    """Holes up to this part of an object's area are filled."""
+    halo_px: int = 2
+    """Width of the rim in which pixels must show the object at least half."""
+    halo_alpha: float = 0.5
+    """A pixel belongs to a mask at alpha >= 0.5 (walt.md)."""
+
+    # --- tracks ------------------------------------------------------------------------------------------
+    match_iou: float = 0.15
+    """Least IoU of a predicted and a seen box; people at 10 frames a second move half their width."""
+    coast_s: float = 1.2
+    """A track without a silhouette is carried on this long: a walk behind a lamp post."""
+    track_sightings_min: int = 4
+    """Fewer sightings are a flicker."""
+    track_s_min: float = 0.25
+    """... at 25 frames a second four sightings are too short a time to know a class."""
+    still_speed_per_s: float = 0.06
+    """Below this many of its own heights a second an object stands."""
+    stationary_s: float = 3.0
+    """Standing this long makes a stationary interval."""
+    track_budget_s: float = 20.0
+    """A track's chosen views are released at the latest after this time, so that standing objects are sent too."""
+
+    # --- seen whole --------------------------------------------------------------------------------------
+    clear_px: int = 3
+    """Any other silhouette this near disqualifies (mining-notes.md)."""
+    border_px: int = 2
+    """A silhouette this near to the frame's edge may be cut by it."""
+    area_min_px: int = 1024
+    """walt.md: what is smaller is not scored."""
+    side_min_px: int = 14
+    """A side below this is too thin for a 28 x 28 mask."""
+    size_tolerance: float = 0.30
+    """Height off the height line by more than this is a fragment or a merger (mining-notes.md)."""
+    sharpness_min: float = 0.35
+    """Gradient of the rim compared with what its contrast allows; below it is motion blur."""
+    whole_confidence: float = 0.5
+    """A part of the confidence below this is a reason."""
+
+    # --- selection ---------------------------------------------------------------------------------------
+    views_per_track: int = 4
+    """Crops of one physical object: few, or those who stay long dominate the clip art."""
+    view_gap_s: float = 1.0
+    """Two chosen views of a track are this far apart in time ..."""
+    view_gap_heights: float = 0.4
+    """... and this many of the object's heights in place."""
+    margin_fraction: float = 0.2
+    """Context around a crop, as part of the object's larger side."""
+    margin_min_px: int = 8
+    """... and at least this."""
+
+    # --- camera ------------------------------------------------------------------------------------------
+    drift_check_s: float = 1.0
+    """How often the frame is compared with the plate for a moved camera."""
+    drift_px: float = 2.5
+    """A shift above this spoils difference images along every edge."""
+    drift_votes: int = 3
+    """So many checks in a row, so that one truck across the view is no moved camera."""
+    moving_epochs: int = 3
+    """A camera that spoils this many warm-ups one after another is not fixed."""

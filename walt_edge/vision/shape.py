@@ -1,0 +1,95 @@
+"""What an outline alone tells: proportions, compactness, a head on shoulders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.masks import Mask, PatchMask
+
+_GRID_WH = (16, 24)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """Of one silhouette.
+
+    Attributes:
+        aspect: Height / width of the box.
+        fill: Area / area of the box, 0..1.
+        solidity: Area / area of the convex hull, 0..1.
+        head: Mean width of the top eighth / greatest width, 0..1.
+        shoulders: Greatest width in the top two fifths / height.
+        heads: How many separate summits the outline has within the top quarter of its height.
+        grid: (24, 16) float32 coverage, the silhouette stretched to one size: for comparing it over time.
+    """
+
+    aspect: float
+    fill: float
+    solidity: float
+    head: float
+    shoulders: float
+    heads: int
+    grid: NDArray[np.float32]
+
+
+def describe(patch: PatchMask) -> Shape:
+    """Measures a tight patch with at least one pixel."""
+    mask = patch.mask
+    height, width = mask.shape
+    widths = mask.sum(axis=1).astype(np.float64)
+    area = float(widths.sum())
+    top = max(1, height // 8)
+    grid = cv2.resize(mask.astype(np.float32), _GRID_WH, interpolation=cv2.INTER_AREA)
+    return Shape(
+        aspect=height / width,
+        fill=area / (height * width),
+        solidity=area / max(_hull_area(mask), area),
+        head=float(widths[:top].mean() / widths.max()),
+        shoulders=_extent(mask[: max(1, (2 * height) // 5)]) / height,
+        heads=count_summits(mask),
+        grid=grid,
+    )
+
+
+def _hull_area(mask: Mask) -> float:
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        return 1.0
+    hull = cv2.convexHull(np.concatenate(contours))
+    # Contours run through pixel centres; half a pixel all around makes the area comparable with a pixel count.
+    return float(cv2.contourArea(hull)) + 0.5 * float(cv2.arcLength(hull, True)) + 1.0
+
+
+def _extent(mask: Mask) -> float:
+    columns = np.flatnonzero(mask.any(axis=0))
+    return float(columns[-1] - columns[0] + 1) if columns.size else 0.0
+
+
+def count_summits(mask: Mask) -> int:
+    """Summits of the upper outline, separated by a valley at least 8% of the height deep, in the top quarter."""
+    height, width = mask.shape
+    level = np.where(mask.any(axis=0), height - mask.argmax(axis=0), 0).astype(np.float64)
+    if width >= 5:
+        level = np.convolve(level, np.ones(3) / 3, mode="same")
+    deep = 0.08 * height
+    summits, peak, valley, rising = 0, -np.inf, np.inf, True
+    for value in level:
+        if rising:
+            peak = max(peak, value)
+            if value < peak - deep:
+                summits += int(peak > 0.75 * height)
+                rising, valley = False, value
+        else:
+            valley = min(valley, value)
+            if value > valley + deep:
+                rising, peak = True, value
+    return summits + int(rising and peak > 0.75 * height)
+
+
+def rigidity(one: Shape, other: Shape) -> float:
+    """How alike two outlines of one object are when stretched to one size, 0..1: cars keep theirs, walkers do not."""
+    return float(np.minimum(one.grid, other.grid).sum() / np.maximum(one.grid, other.grid).sum())

@@ -1,0 +1,132 @@
+"""From moving pixels to outlines: one component each, holes closed, halo trimmed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.masks import Mask, PatchMask
+from walt_edge.vision.motion import Motion
+from walt_edge.vision.settings import WatchSettings
+
+_PAD = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Silhouette:
+    """One connected moving thing in one frame.
+
+    Attributes:
+        patch: Its outline, shadow and halo removed.
+        contrast: Median difference from the plate inside it, grey levels.
+        filled_fraction: How much of the outline was closed in rather than seen, 0..1.
+    """
+
+    patch: PatchMask
+    contrast: float
+    filled_fraction: float
+
+
+def find_silhouettes(motion: Motion, settings: WatchSettings) -> list[Silhouette]:
+    """All silhouettes of a frame, largest first."""
+    solid = cv2.morphologyEx(motion.solid.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    order = np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable") + 1
+    found = []
+    for index in order:
+        if stats[index, cv2.CC_STAT_AREA] < settings.speck_px:
+            break
+        silhouette = _outline(motion, labels, int(index), stats[index], settings)
+        if silhouette is not None:
+            found.append(silhouette)
+    return found
+
+
+def _outline(
+    motion: Motion, labels: NDArray[np.int32], index: int, stat: NDArray[np.int32], settings: WatchSettings
+) -> Silhouette | None:
+    x, y, width, height = (int(value) for value in stat[:4])
+    bottom, right = labels.shape
+    x0, y0 = max(0, x - _PAD), max(0, y - _PAD)
+    window = (slice(y0, min(bottom, y + height + _PAD)), slice(x0, min(right, x + width + _PAD)))
+    own = labels[window] == index
+    strong = int(np.count_nonzero(motion.strong[window] & own))
+    if strong < settings.strong_fraction * np.count_nonzero(own):
+        return None
+    foreign = (labels[window] > 0) & ~own
+    closed = _closed(own, motion.moving[window] & ~foreign, min(width, height), settings) & ~foreign
+    mask = trim_halo(closed, motion.difference[window], settings)
+    mask = _largest(mask)
+    area = int(np.count_nonzero(mask))
+    if area < settings.speck_px:
+        return None
+    patch = PatchMask.from_full(mask)
+    seen = int(np.count_nonzero(mask & motion.moving[window]))
+    contrast = float(np.median(motion.difference[window][mask]))
+    return Silhouette(PatchMask(x0 + patch.x, y0 + patch.y, patch.mask), contrast, 1.0 - seen / area)
+
+
+def _closed(own: Mask, moving: Mask, side: int, settings: WatchSettings) -> Mask:
+    """Closes gaps: wide ones only over pixels that differ from the plate, narrow ones and small holes anyhow.
+
+    A panel that looks like a shadow (grey on grey) lies between surer parts of the same object; a shadow on the ground
+    does not. So the wide closing gives back the panel and not the shadow.
+    """
+    source = own.astype(np.uint8)
+    wide = _disc(max(3, round(2.5 * settings.close_fraction * side)))
+    narrow = _disc(max(3, round(settings.close_fraction * side)))
+    padded = cv2.copyMakeBorder(source, _PAD * 4, _PAD * 4, _PAD * 4, _PAD * 4, cv2.BORDER_CONSTANT, value=0)
+    inner = (slice(_PAD * 4, -_PAD * 4), slice(_PAD * 4, -_PAD * 4))
+    over_moving = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, wide)[inner] & moving.astype(np.uint8)
+    anyhow = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, narrow)[inner]
+    return fill_holes((over_moving | anyhow | source) > 0, settings.hole_fraction)
+
+
+def fill_holes(mask: Mask, fraction: float) -> Mask:
+    """Fills holes of up to a fraction of the mask's area each."""
+    limit = fraction * np.count_nonzero(mask)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~np.pad(mask, 1)).astype(np.uint8), connectivity=4)
+    outside = labels[0, 0]
+    keep = np.array([part != outside and stats[part, cv2.CC_STAT_AREA] <= limit for part in range(count)])
+    keep[labels[np.pad(mask, 1)][:1]] = False
+    filled: Mask = mask | keep[labels[1:-1, 1:-1]]
+    return filled
+
+
+def trim_halo(mask: Mask, difference: NDArray[np.uint8], settings: WatchSettings) -> Mask:
+    """Drops rim pixels that are more background than object.
+
+    On the rim the sensor mixes both: difference / (difference just inside) is the object's part, alpha. Only a rim of
+    `halo_px` is looked at, from the outside in, so that a part which happens to resemble the plate is not eaten.
+    """
+    if settings.halo_px == 0:
+        return mask
+    inside = np.where(mask, difference, 0).astype(np.uint8)
+    reach = 2 * settings.halo_px + 1
+    nearby = cv2.dilate(inside, _disc(reach))
+    mixed = difference < settings.halo_alpha * nearby
+    kept = mask.astype(np.uint8)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    for _ in range(settings.halo_px):
+        rim = (kept > 0) & (cv2.erode(kept, cross, borderType=cv2.BORDER_CONSTANT, borderValue=1) == 0)
+        kept[rim & mixed] = 0
+    smoothed: Mask = cv2.medianBlur(kept, 3) > 0
+    return smoothed
+
+
+def _largest(mask: Mask) -> Mask:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    largest: Mask = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return largest
+
+
+def _disc(size: int) -> NDArray[np.uint8]:
+    size |= 1
+    disc: NDArray[np.uint8] = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return disc

@@ -1,0 +1,144 @@
+"""Is all of this object seen? Each test gives a part of the confidence, 0..1; below one half it is a reason.
+
+The tests err towards no: an object not taken costs one crop, an occluded one that is taken teaches a lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import PatchMask
+from walt_edge.vision.plate import Image
+from walt_edge.vision.settings import WatchSettings
+from walt_edge.vision.shape import Shape
+from walt_edge.vision.sightings import Reason
+
+Parts = dict[Reason, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome.
+
+    Attributes:
+        confidence: Product of the parts, 0..1.
+        parts: By reason.
+        reasons: Those whose part is too low.
+    """
+
+    confidence: float
+    parts: Mapping[Reason, float]
+    reasons: tuple[Reason, ...]
+
+
+def verdict(parts: Mapping[Reason, float], settings: WatchSettings) -> Verdict:
+    """Combines parts: any one that fails, fails."""
+    confidence = float(np.prod(list(parts.values()))) if parts else 0.0
+    reasons = tuple(reason for reason, part in parts.items() if part < settings.whole_confidence)
+    return Verdict(confidence, parts, reasons)
+
+
+def label_map(patches: Iterable[PatchMask], height: int, width: int) -> NDArray[np.int32]:
+    """(H, W) 0 for nothing, i + 1 for the i-th silhouette."""
+    painted = np.zeros((height, width), np.int32)
+    for index, patch in enumerate(patches):
+        x0, y0, x1, y1 = patch.box_xyxy
+        painted[y0:y1, x0:x1][patch.mask] = index + 1
+    return painted
+
+
+def neighbour_part(index: int, patch: PatchMask, painted: NDArray[np.int32], settings: WatchSettings) -> float:
+    """0 where another silhouette comes within `clear_px`, rising to 1 at three times that."""
+    reach = 3 * settings.clear_px
+    window, own = _window(patch, painted, reach)
+    others = (window != 0) & (window != index + 1)
+    if not others.any():
+        return 1.0
+    distance = cv2.distanceTransform((~own).astype(np.uint8), cv2.DIST_L2, 3)
+    nearest = float(distance[others].min())
+    return ramp(nearest, settings.clear_px, reach, low=0.0, middle=0.55)
+
+
+def border_part(patch: PatchMask, frame_wh: tuple[int, int], settings: WatchSettings) -> float:
+    """0 at the frame's edge."""
+    x0, y0, x1, y1 = patch.box_xyxy
+    gap = min(x0, y0, frame_wh[0] - x1, frame_wh[1] - y1)
+    return ramp(gap, settings.border_px, 3 * settings.border_px, low=0.0, middle=0.6)
+
+
+def small_part(patch: PatchMask, settings: WatchSettings) -> float:
+    """0 below the sizes that are scored."""
+    height, width = patch.mask.shape
+    if patch.area < settings.area_min_px or min(height, width) < settings.side_min_px:
+        return 0.0
+    return ramp(patch.area, settings.area_min_px, 2 * settings.area_min_px, low=0.0, middle=0.8)
+
+
+def sharpness(patch: PatchMask, frame: Image) -> float:
+    """Steepness of the rim against its contrast, 0..1: 1 is an edge within two pixels, motion blur is below 0.3."""
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = patch.box_xyxy
+    box = (max(0, x0 - 4), max(0, y0 - 4), min(width, x1 + 4), min(height, y1 + 4))
+    grey = cv2.cvtColor(frame[box[1] : box[3], box[0] : box[2]], cv2.COLOR_BGR2GRAY)
+    mask = patch.window(box).astype(np.uint8)
+    kernel = np.ones((3, 3), np.uint8)
+    rim = (cv2.dilate(mask, kernel) - cv2.erode(mask, kernel)) > 0
+    if not rim.any():
+        return 0.0
+    steep = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, kernel)[rim].astype(np.float32)
+    wide = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((9, 9), np.uint8))[rim].astype(np.float32)
+    clear = wide > 20
+    if np.count_nonzero(clear) < 8:
+        return 0.5
+    return float(np.median(steep[clear] / wide[clear]))
+
+
+def known_part(patch: PatchMask, known: NDArray[np.bool_]) -> float:
+    """How much of the silhouette and its surroundings lies on learned plate, squared."""
+    height, width = known.shape
+    x0, y0, x1, y1 = patch.box_xyxy
+    around = known[max(0, y0 - 3) : min(height, y1 + 3), max(0, x0 - 3) : min(width, x1 + 3)]
+    return ramp(float(around.mean()), 0.9, 1.0, low=0.0, middle=0.5)
+
+
+def proportion_part(label: Label | None, shape: Shape) -> float:
+    """0 for an outline that cannot be one object of its class: two heads, too wide to be one person."""
+    if label is Label.PERSON:
+        wide = ramp(shape.shoulders, 0.42, 0.60, low=1.0, middle=1.0, high=0.0)
+        heads = 1.0 if shape.heads <= 1 else 0.0
+        return wide * heads
+    if label is Label.VEHICLE:
+        return ramp(shape.solidity, 0.80, 0.92, low=0.0, middle=0.5)
+    return 1.0
+
+
+def size_parts(ratio: float | None, label: Label, settings: WatchSettings) -> Parts:
+    """FRAGMENT where smaller than the ground allows, MERGED where larger."""
+    if ratio is None:
+        return {Reason.FRAGMENT: 0.85, Reason.MERGED: 0.85}
+    tolerance = settings.size_tolerance * (1.0 if label is Label.PERSON else 1.6)
+    small = ramp(ratio, 1 / (1 + 1.5 * tolerance), 1 / (1 + 0.5 * tolerance), low=0.0, middle=0.0)
+    large = ramp(ratio, 1 + 0.5 * tolerance, 1 + 1.5 * tolerance, low=1.0, middle=1.0, high=0.0)
+    return {Reason.FRAGMENT: small, Reason.MERGED: large}
+
+
+def ramp(value: float, start: float, end: float, *, low: float, middle: float, high: float = 1.0) -> float:
+    """`low` up to start, then linear from `middle` to `high` at end, and `high` beyond."""
+    if value <= start:
+        return low
+    if value >= end:
+        return high
+    return middle + (high - middle) * (value - start) / (end - start)
+
+
+def _window(patch: PatchMask, painted: NDArray[np.int32], margin: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    height, width = painted.shape
+    x0, y0, x1, y1 = patch.box_xyxy
+    box = (max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin))
+    return painted[box[1] : box[3], box[0] : box[2]], patch.window(box)
