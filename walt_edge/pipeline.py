@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from walt_edge.camera import Camera, CameraTimeout, Frame
+from walt_edge.camera import Camera, CameraError, CameraTimeout, Frame
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.messages import SpoolCounts, Telemetry
 from walt_edge.journal import Journal
@@ -97,12 +97,14 @@ class PipelineSettings:
         quiet_warning_s: A camera silent for so long is worth a line in the log.
         telemetry_s: Between telemetry messages.
         failures_in_a_row: So many failing steps one after another end the agent.
+        unreadable_in_a_row: So many frames one after another that the source cannot give end it too.
     """
 
     read_timeout_s: float = 1.0
     quiet_warning_s: float = 10.0
     telemetry_s: float = 30.0
     failures_in_a_row: int = 100
+    unreadable_in_a_row: int = 10
 
 
 @dataclass(eq=False)
@@ -129,6 +131,7 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         self._failures_in_a_row = 0
+        self._unreadable_in_a_row = 0
         self._is_spool_refusing = False
         self._heard_s = self._told_s = time.monotonic()
 
@@ -141,15 +144,8 @@ class Pipeline:
         """
         try:
             while not stop.is_set() and (frames is None or self.meter.frames_processed < frames):
-                try:
-                    frame = self.camera.read(self.settings.read_timeout_s)
-                except CameraTimeout as error:
-                    self._note_silence(error)
-                else:
-                    if frame is None:
-                        break
-                    self._heard_s = time.monotonic()
-                    self._watch(frame)
+                if not self._read_and_watch():
+                    break
                 self._tell(self.settings.telemetry_s)
         finally:
             self._finish()
@@ -164,6 +160,23 @@ class Pipeline:
             crops_chosen=self.eyes.crops_chosen,
             rejected_by_reason=self.eyes.rejected_by_reason,
         )
+
+    def _read_and_watch(self) -> bool:
+        """One turn of the loop; False when the source has ended."""
+        try:
+            frame = self.camera.read(self.settings.read_timeout_s)
+        except CameraTimeout as error:
+            self._note_silence(error)
+            return True
+        except CameraError as error:
+            self._note_unreadable(error)
+            return True
+        if frame is None:
+            return False
+        self._heard_s = time.monotonic()
+        self._unreadable_in_a_row = 0
+        self._watch(frame)
+        return True
 
     def _watch(self, frame: Frame) -> None:
         start_s = time.monotonic()
@@ -217,6 +230,13 @@ class Pipeline:
                 f"the last {self._failures_in_a_row} frames could not be watched and anonymised, and nothing was "
                 f"kept of them; the last cause: {error}"
             ) from error
+
+    def _note_unreadable(self, error: CameraError) -> None:
+        """One bad picture is passed over; a source that gives nothing else is an error."""
+        self._unreadable_in_a_row += 1
+        if self._unreadable_in_a_row >= self.settings.unreadable_in_a_row:
+            raise error
+        LOG.warning("passed over: %s", error)
 
     def _note_silence(self, error: CameraTimeout) -> None:
         silent_s = time.monotonic() - self._heard_s

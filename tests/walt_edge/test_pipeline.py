@@ -90,11 +90,20 @@ def test_a_silent_camera_is_waited_for_and_told(spool: Spool, caplog: pytest.Log
 
 def test_a_camera_that_breaks_is_an_error_after_its_tracks_were_kept(spool: Spool) -> None:
     eyes = ScriptedEyes()
-    agent = pipeline(ScriptedCamera(9, before=raising(2, CameraError("unreadable"))), eyes, spool)
+    camera = ScriptedCamera(9, before=raising(2, CameraError("unreadable"), times=10))
+    agent = pipeline(camera, eyes, spool)
     with pytest.raises(CameraError, match="unreadable"):
         agent.run(threading.Event())
     assert waiting(spool) == eyes.made
     assert len(eyes.made) == 3
+
+
+def test_one_unreadable_picture_is_passed_over(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    eyes = ScriptedEyes()
+    agent = pipeline(ScriptedCamera(9, before=raising(2, CameraError("7.jpg is damaged"), times=9)), eyes, spool)
+    agent.run(threading.Event())
+    assert agent.meter.frames_processed == 9
+    assert "passed over: 7.jpg is damaged" in caplog.text
 
 
 @dataclass
