@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from walt_edge.contract.messages import (
     CONTENT_TYPE_ENVELOPE,
+    SCHEMA_VERSION,
     EnvelopeError,
     decode_envelope,
     envelope_id,
@@ -27,11 +28,13 @@ class Arrival:
         topic: Where it was published.
         payload: Its bytes.
         content_type: The MQTT 5 property, "" if absent.
+        schema: The user property of that name, "" if absent.
     """
 
     topic: str
     payload: bytes
     content_type: str = CONTENT_TYPE_ENVELOPE
+    schema: str = str(SCHEMA_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,11 @@ def judge(arrival: Arrival) -> Judged:
 
 
 def _check(arrival: Arrival, topic: EnvelopeTopic) -> Accepted:
-    """Checks the whole: property, hash, types and ranges, and that topic and header tell the same story."""
+    """Checks the whole: properties, hash, types and ranges, and that topic and header tell the same story."""
     if arrival.content_type != CONTENT_TYPE_ENVELOPE:
         raise EnvelopeError(f"content type '{arrival.content_type[:80]}', expected '{CONTENT_TYPE_ENVELOPE}'")
+    if arrival.schema != str(SCHEMA_VERSION):
+        raise EnvelopeError(f"schema '{arrival.schema[:20]}', this ingest reads {SCHEMA_VERSION}: update it first")
     found = envelope_id(arrival.payload)
     if found != topic.sha256:
         raise EnvelopeError(f"the bytes hash to {found}, the topic says {topic.sha256}")
