@@ -231,7 +231,9 @@ class Link:
         except UnicodeDecodeError:
             topic = ""
         content_type: Any = getattr(message.properties, "ContentType", "")
-        self._inbox.put(Delivery(Arrival(topic, bytes(message.payload), str(content_type)), message.mid, message.qos))
+        named = dict(getattr(message.properties, "UserProperty", []))
+        arrival = Arrival(topic, bytes(message.payload), str(content_type), str(named.get("schema", "")))
+        self._inbox.put(Delivery(arrival, message.mid, message.qos))
 
 
 def _properties(packet: int, **values: object) -> Properties:

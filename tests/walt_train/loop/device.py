@@ -64,6 +64,7 @@ class Device:
     def publish(self, topic: str, data: bytes, content_type: str = CONTENT_TYPE_ENVELOPE) -> None:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = content_type
+        properties.UserProperty = [("schema", "1")]
         self._client.publish(topic, data, qos=1, properties=properties)
 
     def send(self, envelopes: Iterable[SealedEnvelope]) -> None:

@@ -56,6 +56,7 @@ def test_a_whole_envelope_is_accepted(kind: Kind) -> None:
         (Arrival(DeviceTopics("else", "walt-test").envelope(Kind.CROP, GOOD.id), GOOD.data), "topic else/walt-test"),
         (Arrival(TOPICS.envelope(Kind.CROP, GOOD.id), GOOD.data, ""), "content type ''"),
         (Arrival(TOPICS.envelope(Kind.CROP, GOOD.id), GOOD.data, "text/html"), "content type 'text/html'"),
+        (Arrival(TOPICS.envelope(Kind.CROP, GOOD.id), GOOD.data, schema="2"), "schema '2', this ingest reads 1"),
         (arrival(b""), "not a valid envelope"),
         (arrival(GOOD.data + b"\0"), "not a valid envelope"),
         (arrival(GOOD.data[:-1]), "not a valid envelope"),
