@@ -154,7 +154,8 @@ class FolderCamera(_PlayedCamera):
     """A folder of stills in natural order (`2.jpg` before `10.jpg`), all of one size.
 
     Args:
-        path: The folder; hidden files and other types are left out.
+        path: The folder, or one with a folder `images` (what `walt-train rwalt` writes); hidden files and other types
+            are left out.
         fps: Rate that replaces the times in the names, frames a second.
 
     Raises:
@@ -163,6 +164,8 @@ class FolderCamera(_PlayedCamera):
 
     def __init__(self, path: Path, *, fps: float | None = None) -> None:
         self._paths = list_stills(path)
+        if not self._paths and (path / "images").is_dir():
+            self._paths = list_stills(path / "images")
         if not self._paths:
             raise CameraError(
                 f"{path} holds no {', '.join(STILL_SUFFIXES)} files: give a folder of frames or a video"
