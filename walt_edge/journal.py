@@ -31,8 +31,9 @@ class Journal:
     """Writes `journal.jsonl` and `frame-000123.jpg`.
 
     A line: `{"frame", "media_time_s", "sightings": [{"track_id", "label", "score", "box_xyxy", "area",
-    "unoccluded_confidence", "parts", "reasons", "mask"?}], "sealed": [{"id", "kind"}], "picture"?}`; `mask` (the
-    silhouette in the frame, RLE) and `picture` (a file name) are there for every `every`-th frame that was processed.
+    "unoccluded_confidence", "parts", "reasons", "mask"?}], "sealed": [{"id", "kind"}], "picture"?}`. Every `every`-th
+    frame, once the plate is known, has a `picture` (a file name) and its sightings a `mask` (the silhouette in the
+    frame, RLE).
 
     Args:
         folder: Made if need be; an older journal in it is replaced.
@@ -57,23 +58,27 @@ class Journal:
             raise JournalError(f"cannot write the journal in {folder}: {error.strerror}") from error
 
     def write(
-        self, frame: Frame, image: AnonymisedImage, sightings: Sequence[Sighting], sealed: Sequence[SealedEnvelope]
+        self,
+        frame: Frame,
+        image: AnonymisedImage | None,
+        sightings: Sequence[Sighting],
+        sealed: Sequence[SealedEnvelope],
     ) -> None:
         """Notes one processed frame; a disk that takes no more ends the journal, not the agent."""
         if self._file.closed:
             return
-        is_sampled = self._lines % self._every == 0
+        shown = image if self._lines % self._every == 0 else None
         self._lines += 1
         line: dict[str, Any] = {
             "frame": frame.index,
             "media_time_s": frame.captured.media_time_s,
-            "sightings": [_sighting(one, image.bgr.shape[:2] if is_sampled else None) for one in sightings],
+            "sightings": [_sighting(one, shown.bgr.shape[:2] if shown else None) for one in sightings],
             "sealed": [{"id": one.id, "kind": one.kind.value} for one in sealed],
         }
         picture = b""
-        if is_sampled:
+        if shown is not None:
             line["picture"] = f"frame-{frame.index:06d}.jpg"
-            picture = image.jpeg()
+            picture = shown.jpeg()
         self._put(msgspec.json.encode(line) + b"\n", line.get("picture", ""), picture)
 
     def note_sealed(self, sealed: Sequence[SealedEnvelope]) -> None:

@@ -21,6 +21,7 @@ from walt_edge.journal import Journal
 from walt_edge.privacy import AnonymisedImage, SealedEnvelope
 from walt_edge.spool import SpoolError, SpoolFullError
 from walt_edge.telemetry import Meter
+from walt_edge.vision.drift import MovingCameraError
 from walt_edge.vision.sightings import Sighting
 
 LOG = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ class Seen(Protocol):
     """What one step gives."""
 
     @property
-    def image(self) -> AnonymisedImage:
-        """The frame, anonymised."""
+    def image(self) -> AnonymisedImage | None:
+        """The frame, anonymised; None while the plate is being learned."""
 
     @property
     def sightings(self) -> Sequence[Sighting]:
@@ -140,6 +141,7 @@ class Pipeline:
 
         Raises:
             CameraError: The source cannot be read; what was seen before is in the spool.
+            MovingCameraError: The camera does not stand still.
             PipelineError: Too many steps in a row failed.
         """
         try:
@@ -182,6 +184,8 @@ class Pipeline:
         start_s = time.monotonic()
         try:
             seen = self.eyes.step(frame)
+        except MovingCameraError:
+            raise  # No later frame will mend it: a person has to.
         except Exception as error:
             # The frame's boundary: nothing of it is kept, whatever went wrong, and the next one has its chance.
             if self._failures_in_a_row == 0:

@@ -16,6 +16,7 @@ from walt_edge.pipeline import Pipeline, PipelineError, PipelineSettings
 from walt_edge.privacy import PrivacyError, SealedEnvelope
 from walt_edge.spool import Spool, SpoolFullError
 from walt_edge.telemetry import Meter, Times
+from walt_edge.vision.drift import MovingCameraError
 
 
 @pytest.fixture
@@ -78,6 +79,15 @@ def test_steps_that_never_succeed_end_the_agent_with_the_cause(spool: Spool) -> 
     with pytest.raises(PipelineError, match=r"last 7 frames .* the lens is covered"):
         agent.run(threading.Event())
     assert waiting(spool) == eyes.made  # only what finish() gave
+
+
+def test_a_moving_camera_ends_the_agent_at_once(spool: Spool) -> None:
+    eyes = ScriptedEyes(failing=[2], failure=MovingCameraError("the camera moves"))
+    agent = pipeline(ScriptedCamera(9), eyes, spool)
+    with pytest.raises(MovingCameraError):
+        agent.run(threading.Event())
+    assert waiting(spool) == eyes.made
+    assert len(eyes.made) == 3
 
 
 def test_a_silent_camera_is_waited_for_and_told(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:

@@ -92,9 +92,7 @@ def _make_eyes(args: argparse.Namespace, device: Device) -> tuple[Eyes, str]:
     from walt_edge.watcher import Watcher
 
     anonymiser = Anonymiser(faces=None)
-    watcher = Watcher(
-        site=device.site, device=device.device, camera=device.camera, anonymiser=anonymiser, detector=None
-    )
+    watcher = Watcher(site=device.site, device=device.device, camera=device.camera, anonymiser=anonymiser)
     return watcher, anonymiser.version
 
 
