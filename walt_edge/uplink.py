@@ -48,6 +48,7 @@ LOG = logging.getLogger(__name__)
 
 _ACK_TOPIC = re.compile(r".*/ack/([0-9a-f]{64})")
 _MAX_ACK_BYTES = 4096
+_NO_MATCHING_SUBSCRIBERS = 0x10
 _IDLE_S = 5.0
 _GOODBYE_S = 2.0
 
@@ -60,6 +61,7 @@ class UplinkSettings:
         window: Envelopes without home's acknowledgement at any time.
         ack_timeout_s: How long to wait for one before sending again; doubles with each try of an envelope.
         ack_timeout_cap_s: Where the doubling ends.
+        unheard_s: How soon to send again what the broker says nobody listened to; doubles up to `ack_timeout_s`.
         reconnect_min_s: Pause before the second attempt to connect; doubles, jittered.
         reconnect_max_s: Where that doubling ends.
         connect_timeout_s: How long an attempt may take.
@@ -70,6 +72,7 @@ class UplinkSettings:
     window: int = 16
     ack_timeout_s: float = 60.0
     ack_timeout_cap_s: float = 3600.0
+    unheard_s: float = 2.0
     reconnect_min_s: float = 1.0
     reconnect_max_s: float = 300.0
     connect_timeout_s: float = 10.0
@@ -118,10 +121,13 @@ class Uplink:
 
     def __post_init__(self) -> None:
         options = self.settings
-        self._window = Window(options.window, options.ack_timeout_s, options.ack_timeout_cap_s, self.chance)
+        self._window = Window(
+            options.window, options.ack_timeout_s, options.ack_timeout_cap_s, self.chance, options.unheard_s
+        )
         self._backoff = Backoff(options.reconnect_min_s, options.reconnect_max_s, self.chance)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._client: Client | None = None
+        self._ids_by_mid: dict[int, str] = {}
         self._stored: list[str] = []
         self._stopping = threading.Event()
         self._online = threading.Event()
@@ -229,6 +235,7 @@ class Uplink:
             sent = client.publish(self.topics.envelope(one.kind, one.id), one.data, qos=1, properties=properties)
             if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return  # The connection is going; the event that says so is on its way.
+            self._ids_by_mid[sent.mid] = one.id
             self.stats.sent += 1
             self.stats.resent += self._window.sent(one.id, now)
 
@@ -250,7 +257,7 @@ class Uplink:
         client.on_connect = lambda c, _u, _f, reason, _p: inbox.put(partial(self._on_connect, c, reason))
         client.on_subscribe = lambda c, _u, _m, reasons, _p: inbox.put(partial(self._on_subscribe, c, reasons))
         client.on_disconnect = lambda _c, _u, _f, reason, _p: inbox.put(partial(self._on_disconnect, reason))
-        client.on_publish = lambda _c, _u, _m, reason, _p: self._on_publish(reason)
+        client.on_publish = lambda _c, _u, mid, reason, _p: inbox.put(partial(self._on_publish, mid, reason))
         client.on_message = lambda _c, _u, message: inbox.put(partial(self._on_message, message))
         return client
 
@@ -264,6 +271,7 @@ class Uplink:
         if any(reason.is_failure for reason in reasons):
             raise _LostError(f"may not subscribe to {self.topics.acks}: {reasons[0]}; check the broker's ACL")
         self._window.reset()
+        self._ids_by_mid.clear()
         self._client = client
         self.stats.connects += 1
         self._publish_retained(client, self.topics.status, self._status("online"))
@@ -275,10 +283,14 @@ class Uplink:
         if not self._stopping.is_set():
             raise _LostError(f"connection lost: {reason}")
 
-    def _on_publish(self, reason: ReasonCode) -> None:
+    def _on_publish(self, mid: int, reason: ReasonCode) -> None:
+        """A PUBACK is no delivery, but it may tell that there was none."""
+        id_ = self._ids_by_mid.pop(mid, None)
         if reason.is_failure:
             self.stats.refused_by_broker += 1
             LOG.warning("the broker %s refuses what we publish (%s): check its ACL", self.endpoint, reason)
+        elif id_ is not None and reason.value == _NO_MATCHING_SUBSCRIBERS:
+            self._window.unheard(id_, time.monotonic())
 
     def _on_message(self, message: MQTTMessage) -> None:
         """Home's acknowledgement; anything else on that topic is counted and ignored."""

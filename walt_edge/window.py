@@ -12,14 +12,25 @@ class Window:
 
     An envelope whose time is up is sent again from its own slot, since home may be away. If home acknowledged
     others meanwhile, it is this envelope that has a problem: it gives its slot to the next and waits outside.
+
+    Args:
+        size: Envelopes without home's acknowledgement at any time.
+        timeout_s: How long to wait for one, at first; doubles with each try.
+        cap_s: Where the doubling ends.
+        chance: Source of jitter.
+        unheard_s: How soon to send again what the broker says nobody listened to; doubles up to `timeout_s`.
     """
 
-    def __init__(self, size: int, timeout_s: float, cap_s: float, chance: random.Random) -> None:
+    def __init__(
+        self, size: int, timeout_s: float, cap_s: float, chance: random.Random, unheard_s: float = 2.0
+    ) -> None:
         self._size = size
         self._timeout_s = timeout_s
         self._cap_s = cap_s
         self._chance = chance
+        self._unheard_s = unheard_s
         self._tries: dict[str, int] = {}
+        self._misses: dict[str, int] = {}
         self._sent_at: dict[str, float] = {}
         self._due_at: dict[str, float] = {}
         self._parked_until: dict[str, float] = {}
@@ -48,10 +59,19 @@ class Window:
         self._due_at[id_] = now + self._patience(tries)
         return tries > 0
 
+    def unheard(self, id_: str, now: float) -> None:
+        """The broker had nobody to give it to: home is not there yet, so this was no try."""
+        if id_ in self._due_at:
+            misses = self._misses.get(id_, 0)
+            self._misses[id_] = misses + 1
+            self._tries[id_] = 0
+            soon = min(self._unheard_s * 2.0 ** min(misses, 30), self._timeout_s)
+            self._due_at[id_] = now + soon * self._chance.uniform(0.75, 1.25)
+
     def settled(self, id_: str, now: float) -> None:
         """Home has spoken about this one."""
         self._heard_at = now
-        for table in (self._tries, self._sent_at, self._due_at, self._parked_until):
+        for table in (self._tries, self._misses, self._sent_at, self._due_at, self._parked_until):
             table.pop(id_, None)
 
     def expire(self, now: float) -> None:

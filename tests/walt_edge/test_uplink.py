@@ -118,6 +118,15 @@ def test_what_home_does_not_acknowledge_is_sent_again(broker: Broker, spool: Spo
     assert spool.counts().acked == 1
 
 
+def test_a_home_that_comes_later_need_not_be_waited_for_long(broker: Broker, spool: Spool) -> None:
+    for n in range(40):
+        spool.accept(sealed(n))
+    with running(spool, broker.port, changed(FAST, ack_timeout_s=300.0, unheard_s=0.1)) as uplink:
+        wait_for(lambda: uplink.stats.sent > 32)
+        with ScriptedHome(broker):
+            assert uplink.wait_drained(10)
+
+
 def test_a_rejected_envelope_frees_its_row_and_is_counted(broker: Broker, spool: Spool) -> None:
     bad, good = sealed(1), sealed(2)
     spool.accept(bad)

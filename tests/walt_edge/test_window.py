@@ -53,6 +53,24 @@ def test_an_envelope_that_home_never_answers_gives_its_slot_to_others_while_home
     assert not w.known
 
 
+def test_what_nobody_listened_to_is_sent_again_soon_and_counts_as_no_try() -> None:
+    w = window(1)
+    now, waited = 0.0, []
+    for _ in range(10):
+        w.sent("a", now)
+        w.unheard("a", now)
+        waited.append(w.next_due - now)
+        now = w.next_due
+        w.expire(now)
+    for misses, wait_s in enumerate(waited):
+        plain = min(2.0 * 2**misses, 60.0)
+        assert 0.75 * plain <= wait_s <= 1.25 * plain
+    w.sent("a", now)
+    assert w.next_due - now <= 75.0
+    w.unheard("unknown", now)
+    assert set(w.known) == {"a"}
+
+
 def test_a_new_connection_makes_everything_due_and_keeps_the_count_of_tries() -> None:
     w = window()
     w.sent("a", 0.0)
