@@ -95,12 +95,12 @@ class Watcher:
         """Plays the camera; every end of a connection, whatever its cause, is followed by another try."""
         backoff_s = BACKOFF_FIRST_S
         while True:
-            sessions = self._history.sessions
+            sessions, began_at = self._history.sessions, time.monotonic()
             try:
                 self._play()
                 self._newest.failed("ended", "the stream ended")
             except (av.FFmpegError, OSError) as error:
-                self._newest.failed(*explain(error, self._order))
+                self._newest.failed(*explain(error, self._order, time.monotonic() - began_at))
             backoff_s = BACKOFF_FIRST_S if self._history.sessions > sessions else min(2 * backoff_s, BACKOFF_MAX_S)
             self._newest.moved()
             time.sleep(backoff_s * random.uniform(0.5, 1.0))
@@ -151,8 +151,14 @@ def _decode(packet: av.Packet[VideoStream]) -> Iterable[VideoFrame]:
         return ()  # a lossy transport's damage; the next keyframe mends it
 
 
-def explain(error: av.FFmpegError | OSError, order: Order) -> tuple[str, str]:
-    """The kind of a failure and its cause and remedy; never quotes FFmpeg's text, which may hold the URL."""
+def explain(error: av.FFmpegError | OSError, order: Order, after_s: float) -> tuple[str, str]:
+    """The kind of a failure and its cause and remedy; never quotes FFmpeg's text, which may hold the URL.
+
+    Args:
+        error: What FFmpeg raised.
+        order: What it was asked to do.
+        after_s: How long it had tried: an interrupted wait does not always say that it was one.
+    """
     host = urlsplit(order.url).hostname or ""
     try:
         socket.getaddrinfo(host, None)
@@ -164,7 +170,7 @@ def explain(error: av.FFmpegError | OSError, order: Order) -> tuple[str, str]:
         return "refused", "it has no stream at this path; look the path up in the camera's manual"
     if isinstance(error, ConnectionRefusedError):
         return "unreachable", "nothing listens at this address and port; check them, and that the camera is on"
-    if isinstance(error, av.ExitError | TimeoutError):
+    if isinstance(error, av.ExitError | TimeoutError) or after_s >= order.open_s:
         return (
             "unreachable",
             f"no answer within {order.open_s:g} s; check address and port, and that the camera is on",
