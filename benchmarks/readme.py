@@ -1,0 +1,68 @@
+"""Writes README's figures from the benchmarks' files: `python -m benchmarks.readme` (`--check` only compares).
+
+Every figure in the README stands between the two markers, and comes from a file that `python -m benchmarks.NAME
+--out docs/benchmarks/NAME.json` wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "benchmarks"
+BEGIN, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
+
+
+def figures(results: Path) -> str:
+    """The table of all rows in all result files, with the machine that they were measured on."""
+    lines = ["| benchmark | what | measured | target |", "|---|---|---|---|"]
+    machines: set[str] = set()
+    for path in sorted(results.glob("*.json")):
+        content = json.loads(path.read_text())
+        machines.add(_machine(content["machine"]))
+        lines += [_row(path.stem, row) for row in content["rows"]]
+    return "\n".join([*lines, "", *(f"Measured on: {machine}." for machine in sorted(machines))])
+
+
+def _row(name: str, row: dict[str, Any]) -> str:
+    target = row.get("target")
+    sign = "at least" if row["better"] == "higher" else "at most"
+    wanted = "" if target is None else f"{sign} {_number(target)} {row['unit']}"
+    return f"| {name} | {row['what']} | {_number(row['value'])} {row['unit']} | {wanted} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in facts.items() if key in ("cpu", "cores", "python", "system"))
+
+
+def replaced(readme: str, table: str) -> str:
+    """The README with the text between the markers replaced; raises ValueError if the markers are missing."""
+    head, tail = readme.index(BEGIN) + len(BEGIN), readme.index(END)
+    return f"{readme[:head]}\n{table}\n{readme[tail:]}"
+
+
+def main() -> int:
+    """Rewrites the README, or with `--check` exits 1 if it is not what the files say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the README is out of date")
+    check = parser.parse_args().check
+    path = ROOT / "README.md"
+    before = path.read_text()
+    after = replaced(before, figures(RESULTS))
+    if check and before != after:
+        print("README.md is out of date: run python -m benchmarks.readme", file=sys.stderr)
+        return 1
+    path.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
