@@ -175,7 +175,7 @@ class Uplink:
                 LOG.warning(
                     "no connection to the broker %s (%s): watching on, crops wait on disk; next attempt in %.1f s",
                     self.endpoint,
-                    error,
+                    getattr(error, "strerror", None) or error,
                     pause_s,
                 )
                 self._stopping.wait(pause_s)

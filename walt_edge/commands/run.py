@@ -17,13 +17,17 @@ from types import FrameType
 from walt_edge.camera import Camera, open_camera, redact
 from walt_edge.capture.clock import boot_id
 from walt_edge.config import Device, Endpoint, Home, Tls
+from walt_edge.contract.errors import UsageError
 from walt_edge.contract.messages import Info, Telemetry
 from walt_edge.contract.topics import DeviceTopics
+from walt_edge.faces import find_faces
 from walt_edge.journal import Journal
 from walt_edge.pipeline import Eyes, Pipeline, PipelineSettings
+from walt_edge.privacy import Anonymiser
 from walt_edge.spool import Spool
 from walt_edge.telemetry import Meter
 from walt_edge.uplink import Uplink, UplinkSettings
+from walt_edge.watcher import Watcher
 
 LOG = logging.getLogger(__name__)
 
@@ -76,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(uplink.stop)
         options = PipelineSettings(telemetry_s=args.telemetry_s)
         pipeline = Pipeline(camera, eyes, spool, uplink, Meter(boot_id()), journal, options)
+        LOG.info("the anonymiser is %s", anonymiser)
         LOG.info("watching %s as %s/%s/%s", redact(args.source), device.site, device.device, device.camera)
         try:
             pipeline.run(stop, args.frames)
@@ -87,11 +92,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _make_eyes(args: argparse.Namespace, device: Device) -> tuple[Eyes, str]:
     """The watcher, and the version of its anonymiser."""
-    # Imported late: models are loaded only for a command that will run.
-    from walt_edge.privacy import Anonymiser
-    from walt_edge.watcher import Watcher
-
-    anonymiser = Anonymiser(faces=None)
+    if args.detector is not None:
+        raise UsageError(f"--detector {args.detector}: a detector teacher is not built in yet; leave the option out")
+    anonymiser = Anonymiser(faces=find_faces(args.models))
     watcher = Watcher(site=device.site, device=device.device, camera=device.camera, anonymiser=anonymiser)
     return watcher, anonymiser.version
 
@@ -152,6 +155,7 @@ def _stopping_on_signals() -> Iterator[threading.Event]:
 def _add_watching(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--detector", type=Path, metavar="FILE", help="ONNX model with COCO boxes that sharpens the choice")
+    add("--models", type=Path, metavar="DIR", help="where pulled models lie (WALT_HOME/models)")
     add("--fps", type=_seconds, metavar="F", help="rate of a file or folder that does not tell its own")
     add("--transport", choices=("tcp", "udp"), default="tcp", help="how the camera sends (%(default)s)")
     add("--wait-for-camera", action="store_true", help="keep trying if the camera cannot be reached at the start")
