@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import PatchMask
 from walt_edge.selection import View, ViewKeeper
 from walt_edge.tracking import Track
 from walt_edge.vision.classify import ClassEvidence
 from walt_edge.vision.ground import Sizes
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.sightings import Reason
+from walt_edge.vision.static_occluders import Footprint, StaticOccluders
 from walt_edge.vision.unoccluded import Parts, ramp, size_parts, verdict
+
+_TRAIL = 100
+_TRAIL_STEP_S = 0.09
 
 
 @dataclass(slots=True)
@@ -27,15 +32,19 @@ class Dossier:
         evidence: For its class.
         keeper: Its best views so far.
         failed: How often each reason spoke against it.
-        sent: How many of its views have been released.
+        trail: Its newest sightings, for learning static occluders.
     """
 
     track: Track
     keeper: ViewKeeper
     evidence: ClassEvidence = field(default_factory=ClassEvidence)
     failed: Counter[Reason] = field(default_factory=Counter)
-    sent: int = 0
-    released_s: float | None = None
+    trail: deque[Footprint] = field(default_factory=lambda: deque(maxlen=_TRAIL))
+
+    def note_footprint(self, footprint: Footprint) -> None:
+        """Keeps a sighting for learning static occluders, ten a second at most."""
+        if not self.trail or footprint.time_s - self.trail[-1].time_s >= _TRAIL_STEP_S:
+            self.trail.append(footprint)
 
     def own_ratio(self, area: float, height: float) -> float | None:
         """Area over the track's own median area, both per height squared of the line it keeps; None while young."""
@@ -63,11 +72,14 @@ def weakest(*many: Parts) -> Parts:
     return out
 
 
-def rejudge(view: View, dossier: Dossier, sizes: Sizes, settings: WatchSettings) -> View:
+def rejudge(
+    view: View, dossier: Dossier, sizes: Sizes, occluders: StaticOccluders, settings: WatchSettings
+) -> View:
     """Judges a kept view again now that its whole track is known."""
     label, score = dossier.evidence.classify()
     parts = {Reason(name): part for name, part in view.sighting.confidence_parts}
     parts = weakest(parts, track_parts(dossier, label, score, settings))
+    parts = weakest(parts, occluder_parts(view.sighting.silhouette, occluders, settings))
     if label is not None:
         seen = view.observation
         ratio = sizes.ratio(label, seen.box_xyxy[3], seen.height, seen.area)
@@ -82,6 +94,12 @@ def rejudge(view: View, dossier: Dossier, sizes: Sizes, settings: WatchSettings)
         confidence_parts=tuple((reason.value, part) for reason, part in parts.items()),
     )
     return dataclasses.replace(view, sighting=sighting)
+
+
+def occluder_parts(patch: PatchMask, occluders: StaticOccluders, settings: WatchSettings) -> Parts:
+    """What the map of poles and signs says about an outline."""
+    limit = settings.occluder_contact
+    return {Reason.STATIC_OCCLUDER: 1.0 - ramp(occluders.contact(patch), 0.25 * limit, 2 * limit, low=0.0, middle=0.0)}
 
 
 def track_parts(dossier: Dossier, label: Label | None, score: float, settings: WatchSettings) -> Parts:

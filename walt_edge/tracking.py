@@ -22,6 +22,7 @@ Boxes = NDArray[np.float64]
 _HISTORY = 400
 _VELOCITY_SHARE = 0.35
 _INSIDE = 0.6
+_PART = 0.15
 _REACH_SIDES = 0.7
 
 
@@ -196,11 +197,14 @@ class Tracker:
         found: dict[int, list[int]] = {}
         if not len(predicted) or not len(boxes):
             return found
-        inside = overlap_matrix(predicted, boxes) / np.maximum(box_areas(predicted)[:, None], 1.0)
+        sizes = box_areas(predicted)
+        inside = overlap_matrix(predicted, boxes) / np.maximum(sizes[:, None], 1.0)
         for row, track in enumerate(live):
             column = int(np.argmax(inside[row]))
             if row in matched or column not in owner or inside[row, column] < _INSIDE:
                 continue
+            if track.sightings < self._settings.track_sightings_min or sizes[row] < _PART * box_areas(boxes)[column]:
+                continue  # a speck that the object's own outline swallowed
             found.setdefault(column, []).append(track.id)
             # Carried on while hidden in the other; the bound keeps a track that left unseen from living forever.
             if time_s - track.seen_s < 4 * self._settings.coast_s:

@@ -17,7 +17,7 @@ from walt_edge.camera import Frame
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, encode_rle
 from walt_edge.contract.messages import CropHeader, Moment, Origin
-from walt_edge.dossiers import Dossier, jump_parts, rejudge, track_parts, weakest
+from walt_edge.dossiers import Dossier, jump_parts, occluder_parts, rejudge, track_parts, weakest
 from walt_edge.plates import PlatePublisher
 from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 from walt_edge.selection import View, ViewKeeper, worth
@@ -31,6 +31,7 @@ from walt_edge.vision.shape import Shape, describe
 from walt_edge.vision.sightings import Reason, Sighting
 from walt_edge.vision.silhouettes import Silhouette, find_silhouettes
 from walt_edge.vision.standing import grown, is_ghost
+from walt_edge.vision.static_occluders import Footprint, StaticOccluders
 from walt_edge.vision.unoccluded import (
     Parts,
     border_part,
@@ -46,6 +47,7 @@ from walt_edge.vision.unoccluded import (
 )
 
 MODEL = "motion-1"
+_CUTS = (Reason.NEIGHBOUR, Reason.BORDER, Reason.MERGED, Reason.FRAGMENT)
 __all__ = ["MovingCameraError", "Step", "WatchSettings", "Watcher"]
 
 _log = logging.getLogger(__name__)
@@ -145,6 +147,7 @@ class Watcher:
         self._followed_s = -np.inf
         self._relearn_s = -np.inf
         self._drift = DriftWatch(settings)
+        self._occluders = StaticOccluders(self._origin.frame_wh, settings)
         self._publisher.restart()
 
     def _warm_up(self, frame: Frame, time_s: float) -> tuple[SealedEnvelope, ...]:
@@ -212,6 +215,7 @@ class Watcher:
     ) -> list[Sighting]:
         height, width = frame.bgr.shape[:2]
         painted = label_map([s.patch for s in outlines], height, width)
+        loose = np.array([False] + [match.track is None for match in matches])
         sightings = []
         self._seen: dict[int, tuple[Observation, Shape, float]] = {}
         for index, (outline, match) in enumerate(zip(outlines, matches, strict=True)):
@@ -227,9 +231,26 @@ class Watcher:
                 Reason.WARM_UP: known_part(patch, plate.known),
                 Reason.MERGED: 0.0 if match.merged_with else 1.0,
                 Reason.FRAGMENT: 0.2 if match.pieces else 1.0,
+                **occluder_parts(patch, self._occluders, self._settings),
             }
+            dossier.note_footprint(self._footprint(index, patch, painted, loose, match, time_s))
             sightings.append(self._judge_tracked(frame, outline, match, dossier, parts, time_s))
         return sightings
+
+    def _footprint(
+        self,
+        index: int,
+        patch: PatchMask,
+        painted: NDArray[np.int32],
+        loose: NDArray[np.bool_],
+        match: Match,
+        time_s: float,
+    ) -> Footprint:
+        """The silhouette with the loose pieces around it, as the map of static occluders wants it."""
+        x0, y0, x1, y1 = _around(patch, (painted.shape[1], painted.shape[0]))
+        window = painted[y0:y1, x0:x1]
+        own = (window == index + 1) | loose[window]
+        return Footprint(time_s, PatchMask(x0, y0, own), (window > 0) & ~own, not match.merged_with)
 
     def _judge_tracked(
         self, frame: Frame, outline: Silhouette, match: Match, dossier: Dossier, parts: Parts, time_s: float
@@ -240,7 +261,7 @@ class Watcher:
         box = (float(patch.box_xyxy[0]), float(patch.box_xyxy[1]), float(patch.box_xyxy[2]), float(patch.box_xyxy[3]))
         jump = jump_parts(dossier.own_ratio(patch.area, box[3] - box[1]))
         clean = min(weakest(parts, jump).values()) >= self._settings.whole_confidence
-        roughly = min(part for reason, part in parts.items() if reason is not Reason.SMALL) >= 0.5
+        roughly = min(parts[reason] for reason in _CUTS) >= self._settings.whole_confidence
         observation = Observation(time_s, box, patch.area, roughly)
         track.history.append(observation)
         if roughly:
@@ -303,6 +324,8 @@ class Watcher:
             pending = {Reason.SHORT_TRACK, Reason.UNCLASSIFIED}
             if dossier is None or set(sighting.reasons) - pending:
                 continue
+            if image.filled_fraction(sighting.silhouette) > self._settings.filled_max:
+                continue
             observation, shape, sharp = self._seen[sighting.track_id]
             hopeful = _without(sighting, pending)
             box = self._margin(sighting.silhouette)
@@ -339,7 +362,8 @@ class Watcher:
         if dossier.track.sightings < self._settings.track_sightings_min:
             return []
         self.objects_seen += 1
-        views = [rejudge(view, dossier, self._sizes, self._settings) for view in dossier.keeper.views]
+        self._occluders.learn(list(dossier.trail))
+        views = [rejudge(view, dossier, self._sizes, self._occluders, self._settings) for view in dossier.keeper.views]
         whole = sorted((view for view in views if not view.sighting.reasons), key=lambda view: -view.worth)
         chosen = whole[: self._settings.views_per_track]
         self.crops_chosen += len(chosen)
@@ -421,6 +445,13 @@ def _without(sighting: Sighting, pending: set[Reason]) -> Sighting:
     parts = [(name, part) for name, part in sighting.confidence_parts if name not in pending]
     confidence = float(np.prod([part for _, part in parts])) if parts else 0.0
     return replace(sighting, reasons=(), unoccluded_confidence=confidence, confidence_parts=tuple(parts))
+
+
+def _around(patch: PatchMask, frame_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The patch's box with half its size around, clipped to the frame."""
+    x0, y0, x1, y1 = patch.box_xyxy
+    dx, dy = (x1 - x0) // 2 + 8, (y1 - y0) // 2 + 8
+    return max(0, x0 - dx), max(0, y0 - dy), min(frame_wh[0], x1 + dx), min(frame_wh[1], y1 + dy)
 
 
 def _ground(patch: PatchMask) -> tuple[float, float]:

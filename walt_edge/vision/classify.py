@@ -48,8 +48,8 @@ class ClassEvidence:
             return float(np.median([getattr(shape, name) for shape in self.shapes]))
 
         aspect = middle("aspect")
-        odds = 6.0 * math.log(aspect / 1.45)
-        odds += 4.0 * (0.6 - middle("head"))
+        odds = 9.0 * math.log(aspect / 1.5)
+        odds += 2.0 * (0.5 - middle("head"))
         odds += 6.0 * (0.82 - middle("solidity"))
         odds += 6.0 * (0.72 - middle("fill"))
         if len(self.rigid) >= 3:

@@ -14,6 +14,7 @@ from walt_edge.vision.settings import WatchSettings
 
 _GAIN_STEP = 8
 _GAIN_RANGE = (0.5, 2.0)
+_OFFSET = (4.0, 4.0, 4.0, 0.0)  # keeps the ratio of black pixels finite and quiet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,12 +105,20 @@ def _regions(weak: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
 
 
 def _shadow_window(frame: Image, background: Image, settings: WatchSettings) -> NDArray[np.uint8]:
-    ratio = (frame.astype(np.float32) + 4.0) / (background.astype(np.float32) + 4.0)
-    mean = ratio.mean(axis=2)
-    spread = ratio.max(axis=2) - ratio.min(axis=2)
+    ratio = cv2.divide(cv2.add(_float(frame), _OFFSET), cv2.add(_float(background), _OFFSET))
+    blue, green, red = cv2.split(ratio)
+    mean = (blue + green + red) * np.float32(1 / 3)
+    spread = cv2.max(cv2.max(blue, green), red) - cv2.min(cv2.min(blue, green), red)
     local = cv2.blur(mean, (5, 5))
     variance = cv2.blur(mean * mean, (5, 5)) - local * local
     low, high = settings.shadow_ratio
-    even = variance < settings.shadow_deviation**2
-    shadow = (local > low) & (mean < high) & even & (spread < 2.0 * settings.shadow_chroma)
-    return shadow.astype(np.uint8) * np.uint8(255)
+    darker = (mean > low) & (mean < high) & (spread < 2.0 * settings.shadow_chroma)
+    sure = darker & (local > low) & (variance < settings.shadow_deviation**2)
+    # Beside an object the window's variance is the object's: from a sure shadow the pixel's own ratio is enough.
+    near = cv2.dilate(sure.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return (sure | (near & darker)).astype(np.uint8) * np.uint8(255)
+
+
+def _float(image: Image) -> NDArray[np.float32]:
+    converted: NDArray[np.float32] = image.astype(np.float32)
+    return converted

@@ -106,6 +106,15 @@ class WatchSettings:
     whole_confidence: float = 0.5
     """A part of the confidence below this is a reason."""
 
+    occluder_tracks: int = 3
+    """So many objects must have vanished at a place before something is taken to stand in front of it."""
+    occluder_share: float = 0.6
+    """... and this part of all that passed there: where others were seen, nothing stands."""
+    occluder_contact: float = 0.08
+    """An outline that runs along a static occluder for more than this part of its height may be cut by it."""
+    filled_max: float = 0.6
+    """A view whose pixels the anonymiser had to fill beyond this part teaches nothing."""
+
     # --- selection ---------------------------------------------------------------------------------------
     views_per_track: int = 4
     """Crops of one physical object: few, or those who stay long dominate the clip art."""

@@ -77,7 +77,8 @@ def _closed(own: Mask, moving: Mask, side: int, settings: WatchSettings) -> Mask
     does not. So the wide closing gives back the panel and not the shadow.
     """
     source = own.astype(np.uint8)
-    wide = _disc(max(3, round(2.5 * settings.close_fraction * side)))
+    upright = own.shape[0] - 2 * _PAD > 1.4 * (own.shape[1] - 2 * _PAD)  # legs: ground shows between them
+    wide = _disc(max(3, round((1.0 if upright else 2.5) * settings.close_fraction * side)))
     narrow = _disc(max(3, round(settings.close_fraction * side)))
     padded = cv2.copyMakeBorder(source, _PAD * 4, _PAD * 4, _PAD * 4, _PAD * 4, cv2.BORDER_CONSTANT, value=0)
     inner = (slice(_PAD * 4, -_PAD * 4), slice(_PAD * 4, -_PAD * 4))

@@ -1,0 +1,127 @@
+"""Poles, signs and trees that objects pass behind, learned from the objects.
+
+A pixel of a static occluder never changes while parts of one object show on both sides of it. So two counts are kept
+for each pixel: how many objects covered it, and how many left it as a gap between their parts. Where gaps outweigh
+covers lies a seed; it grows over the hole that it lies in, where nobody was seen while many were beside it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.masks import Mask, PatchMask
+from walt_edge.vision.settings import WatchSettings
+
+_EVERY = 3
+_HOLE_SHARE = 0.15
+_BRIDGE_WIDTH = 0.6
+_BRIDGE_HEIGHT = 0.7
+
+
+class StaticOccluders:
+    """The map of one camera position.
+
+    Args:
+        frame_wh: Size of the frames.
+        settings: See `WatchSettings`.
+    """
+
+    def __init__(self, frame_wh: tuple[int, int], settings: WatchSettings) -> None:
+        width, height = frame_wh
+        self._settings = settings
+        self._hits = np.zeros((height, width), np.float32)
+        self._misses = np.zeros((height, width), np.float32)
+        self._sizes: deque[float] = deque(maxlen=300)
+        self._age = 0
+        self.mask: Mask = np.zeros((height, width), bool)
+
+    def learn(self, trail: Sequence[Footprint]) -> None:
+        """Notes one finished track. It counts once in each place, however slowly it passed."""
+        seen = np.zeros(self.mask.shape, bool)
+        bridged = np.zeros(self.mask.shape, bool)
+        for step in trail:
+            if step.usable:
+                _paint(seen, step.own)
+                _paint(bridged, _bridged(step))
+        self._hits[seen] += 1
+        self._misses[bridged & ~seen] += 1
+        self._sizes.extend(float(step.own.mask.shape[0]) for step in trail[:: max(1, len(trail) // 3)])
+        self._age += 1
+        if self._age % _EVERY == 0:
+            self.mask = self._find()
+
+    def _find(self) -> Mask:
+        """Seeds where misses outweigh hits, grown over the hole in the traffic that they lie in."""
+        settings = self._settings
+        seeds = (self._misses >= settings.occluder_tracks) & (
+            self._misses > settings.occluder_share * (self._misses + self._hits)
+        )
+        if not seeds.any():
+            return seeds
+        side = int(np.median(self._sizes)) | 1
+        busy = cv2.morphologyEx(self._hits, cv2.MORPH_CLOSE, np.ones((1, side), np.uint8))
+        hole = (busy >= settings.occluder_tracks) & (self._hits <= _HOLE_SHARE * busy)
+        count, labels = cv2.connectedComponents((hole | seeds).astype(np.uint8), connectivity=8)
+        chosen = np.zeros(count, bool)
+        chosen[np.unique(labels[seeds])] = True
+        chosen[0] = False
+        found: Mask = chosen[labels]
+        return found
+
+    def contact(self, patch: PatchMask) -> float:
+        """Length of the outline that runs along an occluder, as part of the outline's height, 0 and up."""
+        height, width = self.mask.shape
+        x0, y0, x1, y1 = patch.box_xyxy
+        reach = self._settings.clear_px
+        box = (max(0, x0 - reach), max(0, y0 - reach), min(width, x1 + reach), min(height, y1 + reach))
+        near = self.mask[box[1] : box[3], box[0] : box[2]]
+        if not near.any():
+            return 0.0
+        own = patch.window(box).astype(np.uint8)
+        ring = cv2.dilate(own, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) - own
+        touching = (ring > 0) & near
+        return float(np.count_nonzero(touching)) / reach / max(1, y1 - y0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footprint:
+    """One sighting of a track, kept until the track has ended.
+
+    Attributes:
+        time_s: Media time.
+        own: The silhouette and the loose pieces around it.
+        foreign: Pixels of other objects, in the same window.
+        usable: Not merged with another object.
+    """
+
+    time_s: float
+    own: PatchMask
+    foreign: Mask
+    usable: bool
+
+
+def _bridged(step: Footprint) -> PatchMask:
+    """Gaps inside one object: what lies between its parts, side by side (a pole) or above each other (a sign)."""
+    mask = step.own.mask.astype(np.uint8)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+    across = _close_line(mask, (1, round(_BRIDGE_WIDTH * width) | 1))
+    along = _close_line(mask, (round(_BRIDGE_HEIGHT * height) | 1, 1))
+    gap = (across | along) & ~step.own.mask & ~step.foreign
+    return PatchMask(step.own.x, step.own.y, gap)
+
+
+def _close_line(mask: NDArray[np.uint8], size: tuple[int, int]) -> Mask:
+    closed: Mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones(size, np.uint8)) > 0
+    return closed
+
+
+def _paint(into: Mask, patch: PatchMask) -> None:
+    x0, y0, x1, y1 = patch.box_xyxy
+    into[y0:y1, x0:x1] |= patch.mask
