@@ -1,0 +1,52 @@
+"""`walt-loop demo`: the whole way on this machine, and a report of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from walt_edge.contract.errors import UsageError
+from walt_train.loop.demo.play import Demo, DemoConfig, check
+
+_LEAST_CROPS_OF_A_STREET = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="replaced (default: %(default)s)")
+    add("--video", type=Path, metavar="PATH", help="a video or a folder of frames (default: a rendered street)")
+    add("--seed", type=int, default=7, metavar="S", help="of the rendered street (default: %(default)s)")
+    add("--frames", type=int, default=1500, metavar="N", help="frames to render (default: %(default)s)")
+    add("--size", default="640x360", metavar="WxH", help="of the rendered frames (default: %(default)s)")
+    add("--watch-s", type=float, default=180.0, metavar="S", help="watch no longer (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plays the demo; non-zero if a station did not do its work."""
+    if args.frames < 1 or args.watch_s <= 0:
+        raise UsageError("--frames and --watch-s must be positive")
+    least = 1 if args.video else min(_LEAST_CROPS_OF_A_STREET, max(1, args.frames // 100))
+    config = DemoConfig(
+        out=args.out,
+        video=args.video,
+        seed=args.seed,
+        frames=args.frames,
+        size=args.size,
+        watch_s=args.watch_s,
+        least_crops=least,
+    )
+    report = Demo(config).run()
+    ledger = report.ledger
+    lines = [
+        f"watched {ledger.frames_watched} frames, followed {ledger.objects_seen} objects, "
+        f"stored {ledger.crops_stored} crops and {ledger.plates_stored} plates",
+        f"report: {args.out / 'report.html'}",
+    ]
+    if report.truth is not None and report.truth.crops:
+        low, high = report.truth.precision_95
+        lines.insert(1, f"truly whole: {report.truth.precision:.1%} (95%: {low:.1%} to {high:.1%})")
+    sys.stdout.write("\n".join(lines) + "\n")
+    check(report)
+    return 0
