@@ -1,15 +1,15 @@
 """Which pixels of a silhouette may show a head: geometry only, on the careful side.
 
-A silhouette that is surely one upright person gives up its top, down to below the shoulders. Everything that may
-hold a head elsewhere (groups, people cut off by the border, pieces too small to tell) is given up whole: such
-objects are never clip art, so nothing is lost but their looks in sampled frames. Of a vehicle only what sticks out
-of it like a person does is given up.
+A silhouette that is surely one upright person gives up its top, down to the shoulders. Where a second person may
+stand out beside the first, everything along the upper contour is given up as deep as a head. What may
+hold a head anywhere (groups, people cut off by the border, pieces too small to tell) is given up whole: such objects
+are never clip art, so nothing is lost but their looks in sampled frames. Of a vehicle only what sticks out of it
+like a person does is given up. A head wholly inside another person's outline is beyond geometry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,24 +24,12 @@ TOUCH_PX = 2
 HEAD_DEPTH = 0.2  # of the height below where the head begins: head and neck; anatomy says 0.13 for the head alone
 HEAD_DEPTH_BY_WIDTH = 0.65  # of the shoulders: for people whose legs are hidden; anatomy says 0.5
 MAX_WIDTH = 0.75  # of the height: a wide stride
-MAX_SIDE = 0.2  # of the height: how far from the head's axis a body may stand upright
-SIDE_COLUMN = 0.35  # of the height: a column this full, that far out, may be a second person
+GROUP = (0.2, 0.35)  # of the height: a column that far from the head's axis and that full is a second person
+DOUBT = (0.15, 0.25)  # the same, where it may be an arm, a bag or a stride as well
+COLUMN = 0.3  # of the height: a column less full than this is a hand or a foot, not a body with a head on top
 GROW = 0.03  # of the height, beyond GROW_PX: silhouettes lose hair first
 GROW_PX = 2
 _UNSURE = {Reason.MERGED, Reason.FRAGMENT}
-
-
-@dataclass(frozen=True, slots=True)
-class Cover:
-    """Pixels to fill.
-
-    Attributes:
-        patch: Where.
-        grow_px: How far beyond it.
-    """
-
-    patch: PatchMask
-    grow_px: int
 
 
 def may_be_person(sighting: Sighting) -> bool:
@@ -52,13 +40,13 @@ def may_be_person(sighting: Sighting) -> bool:
     return height > width  # riders; no vehicle on the ground is higher than long unless it drives along the view
 
 
-def covers(sightings: Sequence[Sighting], frame_wh: tuple[int, int]) -> list[Cover]:
-    """What to fill in a frame of `frame_wh` pixels so that no head of these sightings shows."""
+def covers(sightings: Sequence[Sighting], frame_wh: tuple[int, int]) -> list[PatchMask]:
+    """What to fill in a frame of `frame_wh` pixels so that no head of these sightings shows; may leave the frame."""
     seen = [s for s in sightings if s.silhouette.area]
     people = [s.silhouette for s in seen if may_be_person(s)]
     vehicles = [s.silhouette for s in seen if not may_be_person(s)]
     unsure = [bool(_UNSURE.intersection(s.reasons)) for s in seen if may_be_person(s)]
-    found: list[Cover] = []
+    found: list[PatchMask] = []
     for index, person in enumerate(people):
         others = people[:index] + people[index + 1 :]
         alone = not any(touch(person, other) for other in others)
@@ -86,33 +74,50 @@ def grown(patch: PatchMask, radius_px: int) -> PatchMask:
     return PatchMask(patch.x - radius_px, patch.y - radius_px, cv2.dilate(wide, disc).astype(bool))
 
 
-def _of_person(silhouette: PatchMask, frame_wh: tuple[int, int], *, surely_one: bool) -> list[Cover]:
+def _of_person(silhouette: PatchMask, frame_wh: tuple[int, int], *, surely_one: bool) -> list[PatchMask]:
     tight = _tight(silhouette)
-    height = tight.mask.shape[0]
-    grow = _grow_px(height)
-    depth = _head_rows(tight.mask) if surely_one and not _cut_off(tight, frame_wh) else height
-    found = [Cover(PatchMask(tight.x, tight.y, tight.mask[:depth]), grow)]
-    if _headless(tight.mask):
-        found.append(Cover(_above(tight), grow))
-    return found
+    grow = _grow_px(tight.mask.shape[0])
+    whole = not surely_one or _cut_off(tight, frame_wh)
+    part = tight.mask if whole else _head_part(tight.mask)
+    cover = grown(PatchMask(tight.x, tight.y, part), grow)
+    # Grown over what lies around, not over the rest of the body, which was judged to show no head.
+    cover.mask[grow:-grow, grow:-grow] &= part | ~tight.mask
+    return [cover, _above(tight)] if _headless(tight.mask) else [cover]
 
 
-def _head_rows(mask: Mask) -> int:
-    """How many rows from the top of a tight silhouette may show a head; all of them unless it is one person."""
+def _head_part(mask: Mask) -> Mask:
+    """The part of a tight silhouette that may show a head; all of it unless it is one person."""
     height, width = mask.shape
     if height < SMALLEST_PERSON_PX or width > MAX_WIDTH * height:
-        return height
+        return mask
     widths = mask.sum(axis=1)
     torso = float(np.median(widths[int(0.3 * height) : int(0.6 * height) + 1]))
     # A raised arm or a pole is narrower than a head: the head begins where the silhouette becomes wide at the latest.
     begins = int(np.argmax(widths >= 0.45 * torso))
     axis = float(np.flatnonzero(mask[begins : begins + max(1, height // 8)].any(axis=0)).mean())
-    columns = mask.sum(axis=0)
-    aside = np.abs(np.arange(width) - axis) > MAX_SIDE * height
-    if (columns[aside] >= SIDE_COLUMN * height).any():
-        return height
+    if _has_beside(mask, axis, *GROUP):
+        return mask
     shoulders = float(np.median(widths[: height // 2]))
-    return min(height, begins + int(np.ceil(max(HEAD_DEPTH * height, HEAD_DEPTH_BY_WIDTH * shoulders, 8))))
+    depth = int(np.ceil(max(HEAD_DEPTH * height, HEAD_DEPTH_BY_WIDTH * shoulders, 8)))
+    part = np.zeros_like(mask)
+    part[: begins + depth] = mask[: begins + depth]
+    if _has_beside(mask, axis, *DOUBT):
+        part |= _upper_band(mask, depth)
+    return part
+
+
+def _has_beside(mask: Mask, axis: float, distance: float, fullness: float) -> bool:
+    """Whether a column further than `distance` from the axis is at least `fullness` full; both of the height."""
+    height, width = mask.shape
+    aside = np.abs(np.arange(width) - axis) > distance * height
+    return bool((mask.sum(axis=0)[aside] >= fullness * height).any())
+
+
+def _upper_band(mask: Mask, depth: int) -> Mask:
+    """The pixels at most `depth` below the topmost one of their column, in columns that may be a body."""
+    height = mask.shape[0]
+    below_top = np.arange(height)[:, None] - mask.argmax(axis=0)
+    return np.asarray(mask & (below_top < depth) & (mask.sum(axis=0) >= COLUMN * height), dtype=bool)
 
 
 def _cut_off(tight: PatchMask, frame_wh: tuple[int, int]) -> bool:
@@ -134,15 +139,15 @@ def _above(tight: PatchMask) -> PatchMask:
     return PatchMask(tight.x, tight.y - rows, np.ones((rows, width), dtype=bool))
 
 
-def _of_neighbour(vehicle: PatchMask, person: PatchMask) -> Cover:
+def _of_neighbour(vehicle: PatchMask, person: PatchMask) -> PatchMask:
     """The pixels of a vehicle near a person that touches it: a part of the person may have been counted to it."""
     x0, y0, x1, y1 = person.box_xyxy
     margin = max(4, (y1 - y0) // 4)
     near = (x0 - margin, y0 - margin, x1 + margin, y1)
-    return Cover(PatchMask(near[0], near[1], vehicle.window(near)), GROW_PX)
+    return grown(PatchMask(near[0], near[1], vehicle.window(near)), GROW_PX)
 
 
-def _of_vehicle(silhouette: PatchMask) -> list[Cover]:
+def _of_vehicle(silhouette: PatchMask) -> list[PatchMask]:
     """What sticks out of a vehicle and is narrow: a person beside it, on it, or half hidden by it."""
     tight = _tight(silhouette)
     height, width = tight.mask.shape
@@ -152,7 +157,7 @@ def _of_vehicle(silhouette: PatchMask) -> list[Cover]:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(narrow, connectivity=8)
     tall = max(4.0, 0.15 * height)
     parts = [labels == part for part in range(1, count) if stats[part, cv2.CC_STAT_HEIGHT] >= tall]
-    return [Cover(PatchMask(tight.x, tight.y, part), _grow_px(height)) for part in parts]
+    return [grown(PatchMask(tight.x, tight.y, part), _grow_px(height)) for part in parts]
 
 
 def _tight(patch: PatchMask) -> PatchMask:

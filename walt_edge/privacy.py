@@ -166,7 +166,7 @@ class Anonymiser:
         # Grown, but not into objects: those have been judged by themselves.
         filled = _dilated(moving & ~objects, GROW_PX) & ~objects
         for cover in covers(sightings, (width, height)):
-            _paint(filled, grown(cover.patch, cover.grow_px))
+            _paint(filled, cover)
         for box in self._face_boxes(bgr):
             _paint(filled, box)
         out = bgr.copy()
