@@ -139,14 +139,13 @@ class Evidence:
                 votes[seen.track_id][seen.label] += 1
         return {track: counter.most_common(1)[0][0] for track, counter in votes.items()}
 
-    def reasons(self) -> dict[str, int]:
-        """How many objects were not chosen, by reason, most frequent first.
+    def rejected_objects(self) -> dict[str, int]:
+        """How many objects were never chosen, by the agent's reason, most frequent first; empty without telemetry."""
+        return dict(Counter(self.telemetry.rejected_by_reason if self.telemetry else {}).most_common())
 
-        The agent's own count of objects where it arrived, otherwise the journal's count of sightings.
-        """
-        counted = Counter(self.telemetry.rejected_by_reason if self.telemetry else {})
-        if not counted:
-            counted = Counter(reason for line in self.frames for seen in line.sightings for reason in seen.reasons)
+    def refused_moments(self) -> dict[str, int]:
+        """How often something spoke against an object in a frame, by reason, most frequent first."""
+        counted = Counter(reason for line in self.frames for seen in line.sightings for reason in seen.reasons)
         return dict(counted.most_common())
 
 

@@ -99,7 +99,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         source: What the camera played.
         ledger: Counts at every station.
         gates: Whether each station did its work.
-        rejected_by_reason: Objects that were not chosen.
+        rejected_by_reason: Objects that were never chosen.
+        refused_moments: Objects in single frames that were not taken as whole.
         timings: How fast, or None if no telemetry arrived.
         truth: The truth's verdict, or None for a camera whose truth nobody knows.
         crops: What was stored.
@@ -113,6 +114,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     gates: list[Gate]
     rejected_by_reason: dict[str, int]
+    refused_moments: dict[str, int]
     timings: Timings | None
     truth: TruthReport | None
     crops: list[StoredCrop]

@@ -64,6 +64,7 @@ def _render(report: Report, evidence: Evidence, matches: Sequence[Match]) -> str
     environment.filters |= {
         "count": lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
         "percent": lambda value: f"{100 * value:.0f}%" if value >= 0.9995 or value == 0 else f"{100 * value:.1f}%",
+        "share": lambda value: f"{100 * value:.0f}%",
         "iou": lambda value: f"{value:.3f}",
         "ms": lambda value: f"{value:.0f} ms",
         "seconds": lambda value: f"{value:.1f} s",
@@ -104,24 +105,25 @@ def _gallery(evidence: Evidence) -> list[dict[str, Any]]:
             "src": _inlined(outlined(clip.bgr, clip.mask, clip.header.label.title, 300, 560)),
             "label": clip.header.label.title,
             "confidence": clip.header.unoccluded_confidence,
-            "track_id": clip.header.track_id,
-            "time_s": clip.header.captured.media_time_s,
+            "time_s": round(clip.header.captured.media_time_s),
         }
         for clip in best_first(evidence.clips)[:_GALLERY]
     ]
 
 
 def _reasons(report: Report, evidence: Evidence) -> list[dict[str, Any]]:
-    most = max(report.rejected_by_reason.values(), default=1)
+    moments, objects = report.refused_moments, report.rejected_by_reason
+    most = max(moments.values(), default=1)
     return [
         {
             "reason": reason,
             "meaning": MEANINGS.get(reason, ""),
-            "count": count,
-            "share": round(100 * count / most, 1),
-            "src": _inlined(example_of(evidence, reason, 152, 232)),
+            "moments": moments.get(reason, 0),
+            "objects": objects.get(reason, 0),
+            "share": round(100 * moments.get(reason, 0) / most, 1),
+            "src": _inlined(example_of(evidence, reason, 240, 160)),
         }
-        for reason, count in report.rejected_by_reason.items()
+        for reason in dict.fromkeys([*moments, *objects])
     ]
 
 

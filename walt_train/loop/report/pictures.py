@@ -25,6 +25,7 @@ TRUE_COLOUR: Colour = (86, 86, 255)
 _SHIFT = 4  # OpenCV draws at sixteenths of a pixel
 _MIN_PATH_POINTS = 5
 _EXAMPLE_MARGIN = 0.3
+_THICK_FROM_PX = 520
 
 
 def colour_of(label: object) -> Colour:
@@ -71,17 +72,18 @@ def silhouettes(evidence: Evidence, width: int) -> Picture | None:
 
 
 def tracks(evidence: Evidence, width: int) -> Picture | None:
-    """Where objects went, drawn over the plate; a ring marks where a crop was taken. None without a plate."""
+    """Where objects went, drawn over the plate; a dot marks where a crop was taken. None without a plate."""
     if evidence.plate is None:
         return None
     factor = width / evidence.plate.shape[1]
     canvas = scaled(_quiet(evidence.plate), factor)
     for track, path in sorted(evidence.paths().items()):
         if len(path) >= _MIN_PATH_POINTS:
-            _draw_path(canvas, np.asarray(_smooth(path)) * factor, _track_colour(track))
+            _draw_path(canvas, _smooth(path) * factor, _track_colour(track))
     for clip in evidence.clips:
-        centre = np.asarray(clip.header.ground_xy) * factor
-        cv2.circle(canvas, _fixed(centre), round(4.5 * 2**_SHIFT), (255, 255, 255), 2, cv2.LINE_AA, _SHIFT)
+        centre = _fixed(np.asarray(clip.header.ground_xy) * factor)
+        for radius, colour in ((width / 200, (20, 20, 20)), (width / 270, (255, 255, 255))):
+            cv2.circle(canvas, centre, round(radius * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT)
     return canvas
 
 
@@ -104,8 +106,8 @@ def against_truth(match: Match, height: int, max_width: int) -> Picture:
     return canvas
 
 
-def example_of(evidence: Evidence, reason: str, height: int, max_width: int) -> Picture | None:
-    """The largest object that was not chosen for this reason alone, or first; None if no sampled frame has one."""
+def example_of(evidence: Evidence, reason: str, width: int, height: int) -> Picture | None:
+    """The largest object that this reason alone speaks against, or else this one too; None without a sampled one."""
     found: list[tuple[tuple[bool, float], Line, Seen]] = []
     for line in evidence.sampled:
         for seen in line.sightings:
@@ -116,9 +118,10 @@ def example_of(evidence: Evidence, reason: str, height: int, max_width: int) -> 
         return None
     _, line, seen = max(found, key=lambda item: item[0])
     picture = evidence.picture(line)
-    x0, y0, x1, y1 = _with_margin(seen, picture.shape)
+    x0, y0, x1, y1 = _window(seen, picture.shape, width / height)
     assert seen.mask is not None
-    return outlined(picture[y0:y1, x0:x1], decode_rle(seen.mask)[y0:y1, x0:x1], seen.label, height, max_width)
+    mask = decode_rle(seen.mask)[y0:y1, x0:x1]
+    return covered(outlined(picture[y0:y1, x0:x1], mask, seen.label, height, width), width, height)
 
 
 def _telling(evidence: Evidence) -> Line | None:
@@ -132,15 +135,15 @@ def _telling(evidence: Evidence) -> Line | None:
     return max(evidence.sampled, key=worth, default=None)
 
 
-def _with_margin(seen: Seen, shape: Sequence[int]) -> tuple[int, int, int, int]:
+def _window(seen: Seen, shape: Sequence[int], aspect: float) -> tuple[int, int, int, int]:
+    """A box of the frame around an object, with some margin, as near to `aspect` (w / h) as the frame allows."""
     x0, y0, x1, y1 = seen.box_xyxy
-    margin = _EXAMPLE_MARGIN * max(x1 - x0, y1 - y0)
-    return (
-        max(0, round(x0 - margin)),
-        max(0, round(y0 - margin)),
-        min(shape[1], round(x1 + margin)),
-        min(shape[0], round(y1 + margin)),
-    )
+    height = max((y1 - y0) * (1 + 2 * _EXAMPLE_MARGIN), (x1 - x0) * (1 + 2 * _EXAMPLE_MARGIN) / aspect)
+    height = min(height, shape[0], shape[1] / aspect)
+    width = height * aspect
+    left = min(max(0.0, (x0 + x1 - width) / 2), shape[1] - width)
+    top = min(max(0.0, (y0 + y1 - height) / 2), shape[0] - height)
+    return round(left), round(top), round(left + width), round(top + height)
 
 
 def _draw_mask(canvas: Picture, mask: Mask, colour: Colour, factor: float, fill: float) -> None:
@@ -153,15 +156,16 @@ def _draw_mask(canvas: Picture, mask: Mask, colour: Colour, factor: float, fill:
         where = inside.astype(bool)
         canvas[where] = (canvas[where] * (1 - fill) + np.asarray(colour) * fill).astype(np.uint8)
     contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, (20, 20, 20), 3, cv2.LINE_AA)
-    cv2.drawContours(canvas, contours, -1, colour, 2, cv2.LINE_AA)
+    thick = 2 if max(canvas.shape[:2]) >= _THICK_FROM_PX // 2 else 1
+    cv2.drawContours(canvas, contours, -1, (20, 20, 20), thick + 2, cv2.LINE_AA)
+    cv2.drawContours(canvas, contours, -1, colour, thick, cv2.LINE_AA)
 
 
 def _draw_path(canvas: Picture, points: NDArray[np.float64], colour: Colour) -> None:
     line = np.rint(points * 2**_SHIFT).astype(np.int32).reshape(-1, 1, 2)
-    cv2.polylines(canvas, [line], False, (30, 30, 30), 4, cv2.LINE_AA, _SHIFT)
-    cv2.polylines(canvas, [line], False, colour, 2, cv2.LINE_AA, _SHIFT)
-    cv2.circle(canvas, _fixed(points[-1]), 3 * 2**_SHIFT, colour, -1, cv2.LINE_AA, _SHIFT)
+    thick = 2 if canvas.shape[1] >= _THICK_FROM_PX else 1
+    cv2.polylines(canvas, [line], False, (30, 30, 30), thick + 2, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, [line], False, colour, thick, cv2.LINE_AA, _SHIFT)
 
 
 def _fixed(point: NDArray[np.float64]) -> tuple[int, int]:
