@@ -28,7 +28,7 @@ GROUP = (0.2, 0.35)  # of the height: a column that far from the head's axis and
 DOUBT = (0.15, 0.25)  # the same, where it may be an arm, a bag or a stride as well
 COLUMN = 0.3  # of the height: a column less full than this is a hand or a foot, not a body with a head on top
 GROW = 0.03  # of the height, beyond GROW_PX: silhouettes lose hair first
-GROW_PX = 2
+GROW_PX = 3
 _UNSURE = {Reason.MERGED, Reason.FRAGMENT}
 
 
@@ -37,7 +37,7 @@ def may_be_person(sighting: Sighting) -> bool:
     if sighting.label is not Label.VEHICLE or sighting.score < SURE_VEHICLE_SCORE:
         return True
     height, width = sighting.silhouette.mask.shape
-    return height > width  # riders; no vehicle on the ground is higher than long unless it drives along the view
+    return height > 1.3 * width  # riders; a lorry that drives along the view is hardly higher than wide
 
 
 def covers(sightings: Sequence[Sighting], frame_wh: tuple[int, int]) -> list[PatchMask]:
@@ -133,10 +133,11 @@ def _headless(mask: Mask) -> bool:
 
 
 def _above(tight: PatchMask) -> PatchMask:
-    """The box above a silhouette that its lost head may be in."""
-    height, width = tight.mask.shape
+    """Where the lost head of a silhouette may be: above the columns that it begins with."""
+    height = tight.mask.shape[0]
     rows = max(4, int(np.ceil(0.18 * height)))
-    return PatchMask(tight.x, tight.y - rows, np.ones((rows, width), dtype=bool))
+    columns = tight.mask[: max(1, height // 12)].any(axis=0)
+    return PatchMask(tight.x, tight.y - rows, np.tile(columns, (rows, 1)))
 
 
 def _of_neighbour(vehicle: PatchMask, person: PatchMask) -> PatchMask:
