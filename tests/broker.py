@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,16 +42,22 @@ class Broker:
 
     @classmethod
     def start(
-        cls, tmp_path: Path, port: int | None = None, persistence: bool = False, max_queued_messages: int = 1000
+        cls,
+        tmp_path: Path,
+        port: int | None = None,
+        persistence: bool = False,
+        max_queued_messages: int = 1000,
+        extra: Sequence[str] = (),
     ) -> Broker:
         """Starts Mosquitto below `tmp_path` and waits until it accepts connections.
 
-        With `persistence`, sessions and queues are written at every change, so that they outlive `kill`.
+        With `persistence`, sessions and queues are written at every change, so that they outlive `kill`. `extra` are
+        further lines of its configuration, after the listener's.
         """
         folder = tmp_path / "mosquitto"
         folder.mkdir(parents=True, exist_ok=True)
         broker = cls(folder, HOST, port or free_port())
-        broker._configure(persistence, max_queued_messages)
+        broker._configure(persistence, max_queued_messages, extra)
         broker.restart()
         return broker
 
@@ -98,9 +105,10 @@ class Broker:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def _configure(self, persistence: bool, max_queued_messages: int) -> None:
+    def _configure(self, persistence: bool, max_queued_messages: int, extra: Sequence[str]) -> None:
         lines = [
             f"listener {self.port} {self.host}",
+            *extra,
             "allow_anonymous true",
             f"max_queued_messages {max_queued_messages}",
             "log_dest stdout",
