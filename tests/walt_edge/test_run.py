@@ -59,6 +59,10 @@ def running_agent(*words: object) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+def states(home: ScriptedHome) -> list[str]:
+    return [msgspec.json.decode(message.payload, type=Status).state for message in home.on("status")]
+
+
 def last_line(ended: subprocess.CompletedProcess[str]) -> str:
     assert "Traceback" not in ended.stderr
     return ended.stderr.strip().splitlines()[-1]
@@ -120,9 +124,7 @@ def test_asked_to_stop_it_ends_in_order(tmp_path: Path, street: Path, asked: sig
             wait_for(lambda: home.on("telemetry"), 30, "for telemetry")
             process.send_signal(asked)
             assert process.wait(20) == 0
-        states = [msgspec.json.decode(message.payload, type=Status).state for message in home.on("status")]
-        wait_for(lambda: home.on("telemetry"))
-        assert states == ["online", "offline"]
+        wait_for(lambda: states(home) == ["online", "offline"])
         telemetry = msgspec.json.decode(home.on("telemetry")[-1].payload, type=Telemetry)
         assert telemetry.frames_processed > 0
         assert telemetry.spool.accepted == telemetry.spool.acked + telemetry.spool.depth
