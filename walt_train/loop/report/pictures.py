@@ -26,6 +26,7 @@ _SHIFT = 4  # OpenCV draws at sixteenths of a pixel
 _MIN_PATH_POINTS = 5
 _EXAMPLE_MARGIN = 0.3
 _THICK_FROM_PX = 520
+_THICK_MASK_FROM_PX = 200
 
 
 def colour_of(label: object) -> Colour:
@@ -156,7 +157,7 @@ def _draw_mask(canvas: Picture, mask: Mask, colour: Colour, factor: float, fill:
         where = inside.astype(bool)
         canvas[where] = (canvas[where] * (1 - fill) + np.asarray(colour) * fill).astype(np.uint8)
     contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    thick = 2 if max(canvas.shape[:2]) >= _THICK_FROM_PX // 2 else 1
+    thick = 2 if max(canvas.shape[:2]) >= _THICK_MASK_FROM_PX else 1
     cv2.drawContours(canvas, contours, -1, (20, 20, 20), thick + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, colour, thick, cv2.LINE_AA)
 

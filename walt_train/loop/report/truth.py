@@ -89,6 +89,7 @@ class TruthReport(msgspec.Struct, frozen=True, kw_only=True):
         whole: How many of them show an object that was indeed unoccluded.
         precision: whole / crops.
         precision_95: Wilson's interval of it.
+        unmatched: How many show nothing that is in the truth; they count as not whole, with an IoU of 0.
         labels_right: How many have the right class.
         objects: Distinct true objects among them.
         true_objects: Distinct objects in the street.
@@ -99,6 +100,7 @@ class TruthReport(msgspec.Struct, frozen=True, kw_only=True):
     whole: int
     precision: float
     precision_95: tuple[float, float]
+    unmatched: int
     labels_right: int
     objects: int
     true_objects: int
@@ -156,6 +158,7 @@ def judge(matches: Sequence[Match], true_objects: int) -> TruthReport:
         whole=whole,
         precision=whole / len(matches) if matches else 0.0,
         precision_95=wilson(whole, len(matches)),
+        unmatched=sum(match.truth is None for match in matches),
         labels_right=sum(match.is_label_right for match in matches),
         objects=len({match.truth.track_id for match in matches if match.truth}),
         true_objects=true_objects,
