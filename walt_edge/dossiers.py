@@ -21,6 +21,8 @@ from walt_edge.vision.unoccluded import Parts, ramp, size_parts, verdict
 
 _TRAIL = 100
 _TRAIL_STEP_S = 0.09
+_RECENT_S = 0.55
+_RECENT_MIN = 3
 
 
 @dataclass(slots=True)
@@ -46,11 +48,10 @@ class Dossier:
         if not self.trail or footprint.time_s - self.trail[-1].time_s >= _TRAIL_STEP_S:
             self.trail.append(footprint)
 
-    def own_ratio(self, area: float, height: float) -> float | None:
-        """Area over the track's own median area, both per height squared of the line it keeps; None while young."""
-        if len(self.evidence.areas) < 5:
-            return None
-        return area / float(np.median(list(self.evidence.areas)[-15:]))
+    def own_ratio(self, area: float, time_s: float) -> float | None:
+        """Area over the median of the track's own within the last half second; None while there are too few."""
+        recent = [o.area for o in self.track.history if o.clean and time_s - o.time_s <= _RECENT_S]
+        return area / float(np.median(recent)) if len(recent) >= _RECENT_MIN else None
 
 
 def jump_parts(ratio: float | None) -> Parts:
@@ -72,9 +73,7 @@ def weakest(*many: Parts) -> Parts:
     return out
 
 
-def rejudge(
-    view: View, dossier: Dossier, sizes: Sizes, occluders: StaticOccluders, settings: WatchSettings
-) -> View:
+def rejudge(view: View, dossier: Dossier, sizes: Sizes, occluders: StaticOccluders, settings: WatchSettings) -> View:
     """Judges a kept view again now that its whole track is known."""
     label, score = dossier.evidence.classify()
     parts = {Reason(name): part for name, part in view.sighting.confidence_parts}
@@ -99,7 +98,9 @@ def rejudge(
 def occluder_parts(patch: PatchMask, occluders: StaticOccluders, settings: WatchSettings) -> Parts:
     """What the map of poles and signs says about an outline."""
     limit = settings.occluder_contact
-    return {Reason.STATIC_OCCLUDER: 1.0 - ramp(occluders.contact(patch), 0.25 * limit, 2 * limit, low=0.0, middle=0.0)}
+    return {
+        Reason.STATIC_OCCLUDER: 1.0 - ramp(occluders.contact(patch), 0.25 * limit, 2 * limit, low=0.0, middle=0.0)
+    }
 
 
 def track_parts(dossier: Dossier, label: Label | None, score: float, settings: WatchSettings) -> Parts:

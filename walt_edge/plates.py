@@ -27,33 +27,40 @@ class PlatePublisher:
         self._settings = settings
         self._sent: NDArray[np.uint8] | None = None
         self._sent_s = -np.inf
-        self._hour = -1
+        self._hour: int | None = None
         self.newest_id = ""
         self.restart()
 
     def restart(self) -> None:
-        """Forgets the frames: a new hour, or the camera has moved."""
-        frame_bytes = 4 * max(1, self._origin.frame_wh[0] * self._origin.frame_wh[1])
-        capacity = min(_SAMPLES, max(_SAMPLES_MIN, self._settings.plate_memory_bytes // frame_bytes))
+        """Forgets the frames: a new hour has begun."""
+        width, height = self._origin.frame_wh
+        capacity = min(_SAMPLES, max(_SAMPLES_MIN, self._settings.plate_memory_bytes // (4 * width * height)))
+        self._capacity = capacity
         self._buffer = SampleBuffer(_SPACING_S, capacity)
-        self._sent_s = -np.inf
+
+    def picked(self, frames: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """As many of the frames, evenly, as a first plate needs."""
+        return frames[:: max(1, len(frames) // (self._capacity // 2))]
+
+    def add(self, image: AnonymisedImage) -> None:
+        """Notes an anonymised frame of the warm-up, whatever its time."""
+        self._buffer.frames.append(image.bgr)
+        self._buffer.masks.append(image.moving)
 
     def offer(self, image: AnonymisedImage, captured: Moment) -> None:
         """Notes an anonymised frame; what moves in it will not enter the plate."""
-        hour = hour_of(captured)
-        if hour != self._hour:
-            self._hour = hour
+        if self._hour is not None and hour_of(captured) != self._hour:
             self.restart()
+        self._hour = hour_of(captured)
         self._buffer.offer(image.bgr, captured.media_time_s, image.moving)
 
-    def due(self, plate_bgr: NDArray[np.uint8], time_s: float) -> bool:
-        """Whether a plate should go now: the first, an hourly one, or because it has changed visibly."""
-        if len(self._buffer) < _SAMPLES_MIN:
+    def due(self, plate_bgr: NDArray[np.uint8], captured: Moment) -> bool:
+        """Whether a plate should go now: an hourly one, or because it has changed visibly."""
+        since_s = captured.media_time_s - self._sent_s
+        if len(self._buffer) < _SAMPLES_MIN or since_s < self._settings.publish_s / 60:
             return False
-        if self._sent is None or time_s - self._sent_s >= self._settings.publish_s:
+        if since_s >= self._settings.publish_s or self._sent is None:
             return True
-        if time_s - self._sent_s < self._settings.publish_s / 60:
-            return False
         change = np.abs(plate_bgr[::4, ::4].astype(np.int16) - self._sent[::4, ::4]).max(axis=2)
         visible = change > self._settings.publish_change_level
         return float(visible.mean()) > self._settings.publish_change_fraction

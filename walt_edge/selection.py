@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from walt_edge.contract.messages import Moment
@@ -43,32 +42,46 @@ class View:
 
 def worth(sighting: Sighting, sharpness: float) -> float:
     """Confidence x sharpness x fourth root of the area: the last so that a near, blurred view does not win."""
-    return sighting.unoccluded_confidence * (0.3 + sharpness) * float(max(sighting.silhouette.area, 1)) ** 0.25
+    size = float(max(sighting.silhouette.area, 1) ** 0.25)
+    return sighting.unoccluded_confidence * (0.3 + sharpness) * size
 
 
 @dataclass(slots=True)
 class ViewKeeper:
-    """The best views of one track so far, apart from each other in time and place. Bounded."""
+    """The best views of one track so far, apart from each other in time and place. Bounded.
+
+    Attributes:
+        settings: See `WatchSettings`.
+        views: Kept and not yet sent.
+        sent: Where and when views were sent already; nothing near them is wanted again.
+    """
 
     settings: WatchSettings
     views: list[View] = field(default_factory=list)
+    sent: list[Observation] = field(default_factory=list)
 
-    def offer(self, observation: Observation, value: float, make: Callable[[], View]) -> bool:
-        """Keeps a view if it is better than those near it; calls `make` (which crops) only then."""
+    def wants(self, observation: Observation, value: float) -> bool:
+        """Whether a view of this worth would be kept: asked before the crop is made."""
+        if len(self.sent) >= self.settings.views_per_track or any(self._near(o, observation) for o in self.sent):
+            return False
         near = [view for view in self.views if self._near(view.observation, observation)]
-        if any(view.worth >= value for view in near):
-            return False
-        if not near and len(self.views) >= self._capacity and min(v.worth for v in self.views) >= value:
-            return False
-        self.views = [view for view in self.views if view not in near]
-        if len(self.views) >= self._capacity:
-            self.views.remove(min(self.views, key=lambda view: view.worth))
-        self.views.append(make())
-        return True
+        if near:
+            return all(view.worth < value for view in near)
+        return len(self.views) < self._capacity or min(view.worth for view in self.views) < value
 
-    def chosen(self) -> list[View]:
-        """The views to send, best first, within the quota."""
-        return sorted(self.views, key=lambda view: -view.worth)[: self.settings.views_per_track]
+    def keep(self, view: View) -> None:
+        """Keeps a view in the place of those near it, or of the least one."""
+        self.views = [kept for kept in self.views if not self._near(kept.observation, view.observation)]
+        if len(self.views) >= self._capacity:
+            self.views.remove(min(self.views, key=lambda kept: kept.worth))
+        self.views.append(view)
+
+    def take(self, views: list[View]) -> list[View]:
+        """Empties the keeper; of the views judged whole returns the best, within what is left of the quota."""
+        best = sorted(views, key=lambda view: -view.worth)[: self.settings.views_per_track - len(self.sent)]
+        self.sent.extend(view.observation for view in best)
+        self.views = []
+        return best
 
     @property
     def _capacity(self) -> int:

@@ -23,6 +23,7 @@ _HISTORY = 400
 _VELOCITY_SHARE = 0.35
 _INSIDE = 0.6
 _PART = 0.15
+_MERGED_COASTS = 4
 _REACH_SIDES = 0.7
 
 
@@ -76,6 +77,7 @@ class Track:
     history: deque[Observation] = field(default_factory=lambda: deque(maxlen=_HISTORY))
     still_since_s: float | None = None
     stood: tuple[float, float] | None = None
+    merged_since_s: float | None = None
     merged_until_s: float = -np.inf
 
     def predict(self, time_s: float) -> NDArray[np.float64]:
@@ -140,8 +142,7 @@ class Tracker:
         predicted = np.array([track.predict(time_s) for track in live]).reshape(-1, 4)
         pairs = self._assign(predicted, boxes)
         owner = {column: live[row] for row, column in pairs}
-        matched = {row for row, _ in pairs}
-        merged = self._merged(live, predicted, boxes, matched, owner, time_s)
+        merged = self._merged(live, predicted, boxes, pairs, time_s)
         pieces = _pieces(predicted, boxes, areas, pairs)
         matches = []
         for column in range(len(boxes)):
@@ -185,29 +186,30 @@ class Tracker:
         return pairs
 
     def _merged(
-        self,
-        live: list[Track],
-        predicted: Boxes,
-        boxes: Boxes,
-        matched: set[int],
-        owner: dict[int, Track],
-        time_s: float,
+        self, live: list[Track], predicted: Boxes, boxes: Boxes, pairs: list[tuple[int, int]], time_s: float
     ) -> dict[int, list[int]]:
         """Which boxes hold unmatched tracks as well: {box: track ids}."""
         found: dict[int, list[int]] = {}
-        if not len(predicted) or not len(boxes):
+        if not pairs:
             return found
         sizes = box_areas(predicted)
         inside = overlap_matrix(predicted, boxes) / np.maximum(sizes[:, None], 1.0)
+        hidden = overlap_matrix(predicted, predicted) / np.maximum(sizes[:, None], 1.0)
+        row_of = {column: row for row, column in pairs}
+        matched = set(row_of.values())
         for row, track in enumerate(live):
             column = int(np.argmax(inside[row]))
-            if row in matched or column not in owner or inside[row, column] < _INSIDE:
+            if row in matched or column not in row_of or inside[row, column] < _INSIDE:
                 continue
-            if track.sightings < self._settings.track_sightings_min or sizes[row] < _PART * box_areas(boxes)[column]:
-                continue  # a speck that the object's own outline swallowed
-            found.setdefault(column, []).append(track.id)
+            # Two outlines become one when they touch. What was inside the other's box before was a piece of it.
+            touched = hidden[row, row_of[column]] < _INSIDE and sizes[row] > _PART * box_areas(boxes)[column]
+            lived = track.sightings >= self._settings.track_sightings_min
+            if track.merged_since_s is None and not (touched and lived):
+                continue
+            track.merged_since_s = time_s if track.merged_since_s is None else track.merged_since_s
             # Carried on while hidden in the other; the bound keeps a track that left unseen from living forever.
-            if time_s - track.seen_s < 4 * self._settings.coast_s:
+            if time_s - track.merged_since_s < _MERGED_COASTS * self._settings.coast_s:
+                found.setdefault(column, []).append(track.id)
                 track.merged_until_s = time_s
         return found
 
@@ -225,7 +227,7 @@ class Tracker:
             seen = (box - track.box) / elapsed
             share = 1.0 if track.sightings == 1 else _VELOCITY_SHARE
             track.velocity = (1 - share) * track.velocity + share * seen
-        track.box, track.seen_s = np.array(box, float), time_s
+        track.box, track.seen_s, track.merged_since_s = np.array(box, float), time_s, None
         track.sightings += 1
         self._note_standing(track, time_s)
 

@@ -7,7 +7,7 @@ while walking; a vehicle is wide, compact, and keeps its outline.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,8 @@ from walt_edge.vision.shape import Shape, rigidity
 
 _WINDOW = 60
 _SURE = 0.85
+_VOTE = 2.0  # log-odds of one look of a detector teacher
+_VOTES = 4
 
 
 @dataclass(slots=True)
@@ -24,15 +26,14 @@ class ClassEvidence:
     """What one track has shown of itself; only sightings that were not cut or merged are added."""
 
     shapes: deque[Shape] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    votes: Counter[Label] = field(default_factory=Counter)
     rigid: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
-    areas: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
 
-    def add(self, shape: Shape, area: float, stride: int) -> None:
+    def add(self, shape: Shape, stride: int) -> None:
         """Notes a sighting; `stride` sightings are about a third of a second, half a step of a walker."""
         if len(self.shapes) >= stride:
             self.rigid.append(rigidity(self.shapes[-stride], shape))
         self.shapes.append(shape)
-        self.areas.append(area)
 
     def classify(self) -> tuple[Label | None, float]:
         """The class, or None while unsure, and its probability."""
@@ -54,4 +55,5 @@ class ClassEvidence:
         odds += 6.0 * (0.72 - middle("fill"))
         if len(self.rigid) >= 3:
             odds += 8.0 * (0.84 - float(np.median(self.rigid)))
+        odds += _VOTE * float(np.clip(self.votes[Label.PERSON] - self.votes[Label.VEHICLE], -_VOTES, _VOTES))
         return float(np.clip(odds, -20, 20))

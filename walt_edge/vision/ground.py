@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 
 from walt_edge.contract.labels import Label
 
@@ -55,7 +56,7 @@ class SizeLine:
         return _theil_sen(y, size)
 
 
-def _theil_sen(x: np.ndarray, y: np.ndarray, pairs: int = 4000) -> tuple[float, float]:
+def _theil_sen(x: NDArray[np.float64], y: NDArray[np.float64], pairs: int = 4000) -> tuple[float, float]:
     """Median of pairwise slopes (Theil 1950, Sen 1968) over a fixed sample of pairs; stands 29% outliers."""
     random = np.random.default_rng(7)
     one, other = random.integers(0, len(x), (2, pairs))

@@ -87,7 +87,8 @@ def find_shadow(
     for x0, y0, x1, y1 in _regions(weak):
         window = (slice(y0, y1), slice(x0, x1))
         out[window] = _shadow_window(frame[window], background[window], settings)
-    return cv2.bitwise_and(out, weak)
+    shadow: NDArray[np.uint8] = cv2.bitwise_and(out, weak)
+    return shadow
 
 
 def _regions(weak: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
@@ -116,7 +117,8 @@ def _shadow_window(frame: Image, background: Image, settings: WatchSettings) -> 
     sure = darker & (local > low) & (variance < settings.shadow_deviation**2)
     # Beside an object the window's variance is the object's: from a sure shadow the pixel's own ratio is enough.
     near = cv2.dilate(sure.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return (sure | (near & darker)).astype(np.uint8) * np.uint8(255)
+    shadow: NDArray[np.uint8] = (sure | (near & darker)).astype(np.uint8) * np.uint8(255)
+    return shadow
 
 
 def _float(image: Image) -> NDArray[np.float32]:

@@ -74,7 +74,7 @@ def count_summits(mask: Mask) -> int:
     height, width = mask.shape
     level = np.where(mask.any(axis=0), height - mask.argmax(axis=0), 0).astype(np.float64)
     if width >= 5:
-        level = np.convolve(level, np.ones(3) / 3, mode="same")
+        level = np.convolve(level, np.ones(3) / 3, mode="same").astype(np.float64)
     deep = 0.08 * height
     summits, peak, valley, rising = 0, -np.inf, np.inf, True
     for value in level:
@@ -93,3 +93,12 @@ def count_summits(mask: Mask) -> int:
 def rigidity(one: Shape, other: Shape) -> float:
     """How alike two outlines of one object are when stretched to one size, 0..1: cars keep theirs, walkers do not."""
     return float(np.minimum(one.grid, other.grid).sum() / np.maximum(one.grid, other.grid).sum())
+
+
+def ground_contact(patch: PatchMask) -> tuple[float, float]:
+    """Where a silhouette touches the ground, xy in the frame: the middle of its lowest twentieth."""
+    mask = patch.mask
+    rows = max(1, mask.shape[0] // 20)
+    columns = np.flatnonzero(mask[-rows:].any(axis=0))
+    middle = float(columns.mean()) + 0.5 if columns.size else mask.shape[1] / 2
+    return patch.x + middle, float(patch.y + mask.shape[0])

@@ -1,0 +1,170 @@
+"""`walt-edge mine`: the mining of `walt-edge run` on a recording, into a folder of clip art."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from walt_edge.camera import Camera, Frame, open_camera
+from walt_edge.contract.clipart import Clip, ClipArt, Plate, write_clipart
+from walt_edge.contract.errors import UsageError, WaltError
+from walt_edge.contract.messages import CropHeader, PlateHeader
+from walt_edge.contract.topics import check_name
+from walt_edge.faces import find_faces
+from walt_edge.overview import Overview
+from walt_edge.privacy import Anonymiser, SealedEnvelope
+from walt_edge.runtimes import Detector
+from walt_edge.watcher import Watcher
+
+_READ_TIMEOUT_S = 30.0
+_PREPARE_S = 120.0
+
+
+class NothingMinedError(WaltError):
+    """The recording gave no clip art."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add = parser.add_argument
+    add("--input", required=True, metavar="VIDEO_OR_FOLDER", help="a video file, or a folder of frames in order")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for clipart.json, its images and overview.jpg")
+    add("--detector", type=Path, metavar="FILE", help="an ONNX model with COCO classes as a teacher")
+    add("--start-frame", type=int, default=0, metavar="A", help="leave out the first A frames (%(default)s)")
+    add("--frames", type=int, metavar="N", help="mine N frames (default: to the end)")
+    add("--camera", metavar="NAME", help="the camera's name (default: from the input's name)")
+    add("--fps", type=float, metavar="F", help="frames a second, where the input does not say or is wrong")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Mines and writes; prints one line at the end."""
+    if args.start_frame < 0 or (args.frames is not None and args.frames < 1):
+        raise UsageError("--start-frame counts from 0 and --frames from 1")
+    camera = check_name(args.camera, "camera") if args.camera else _name_of(args.input)
+    detector = _detector(args.detector)
+    watcher = Watcher(
+        site="local", device="mine", camera=camera, anonymiser=Anonymiser(find_faces()), detector=detector
+    )
+    sink = _Folder(args.out)
+    overview = Overview()
+    sink.take(watcher.prepare(_first(_frames(args, "learning the background"))))
+    count, frame_wh = 0, (0, 0)
+    for frame in _frames(args, "mining"):
+        step = watcher.step(frame)
+        sink.take(step.sealed)
+        if step.image is not None:
+            overview.offer(step.image, step.sightings)
+        count, frame_wh = count + 1, (frame.bgr.shape[1], frame.bgr.shape[0])
+    sink.take(watcher.finish())
+    _check_any(args, watcher, count)
+    rejected = {str(reason): number for reason, number in watcher.rejected_by_reason.most_common()}
+    clipart = ClipArt(
+        camera=camera, frame_wh=frame_wh, plates=sink.plates, clips=sink.clips, rejected_by_reason=rejected
+    )
+    path = write_clipart(args.out, clipart)
+    overview.write(args.out / "overview.jpg", sink.sealed, rejected)
+    print(_summary(path, watcher, sink, count))  # noqa: T201 - the command's answer
+    return 0
+
+
+class _Folder:
+    """Writes what arrives, images named by their hash."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.clips: list[Clip] = []
+        self.plates: list[Plate] = []
+        self.sealed: list[SealedEnvelope] = []
+
+    def take(self, sealed: tuple[SealedEnvelope, ...]) -> None:
+        for one in sealed:
+            header = one.envelope.header
+            if isinstance(header, CropHeader):
+                self.clips.append(Clip(header=header, image=self._write("crops", one)))
+            elif isinstance(header, PlateHeader):
+                self.plates.append(Plate(id=one.id, header=header, image=self._write("plates", one)))
+            self.sealed.append(one)
+
+    def _write(self, folder: str, sealed: SealedEnvelope) -> str:
+        image = sealed.envelope.image
+        suffix = ".jpg" if sealed.envelope.media_type == "image/jpeg" else ".png"
+        name = f"{folder}/{hashlib.sha256(image).hexdigest()}{suffix}"
+        path = self._folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image)
+        except OSError as error:
+            raise WaltError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
+        return name
+
+
+def _frames(args: argparse.Namespace, what: str) -> Iterator[Frame]:
+    """The frames asked for, in order, with a progress bar."""
+    with open_camera(args.input, fps=args.fps) as camera:
+        frames = itertools.islice(_all(camera), args.start_frame, _end(args))
+        yield from tqdm(frames, desc=what, unit=" frames", total=args.frames, disable=not sys.stderr.isatty())
+
+
+def _all(camera: Camera) -> Iterator[Frame]:
+    while (frame := camera.read(_READ_TIMEOUT_S)) is not None:
+        yield frame
+
+
+def _end(args: argparse.Namespace) -> int | None:
+    return None if args.frames is None else args.start_frame + args.frames
+
+
+def _first(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The first minutes: light drifts, and a plate of the whole day would be a plate of none of it."""
+    began_s: float | None = None
+    for frame in frames:
+        began_s = frame.captured.media_time_s if began_s is None else began_s
+        if frame.captured.media_time_s - began_s > _PREPARE_S:
+            return
+        yield frame
+
+
+def _detector(path: Path | None) -> Detector | None:
+    if path is None:
+        return None
+    from walt_edge.runtimes.onnx_detector import OnnxDetector  # only where asked for: an extra
+
+    return OnnxDetector(path)
+
+
+def _name_of(source: str) -> str:
+    path = Path(source).resolve()
+    parent = path.parent.name if path.name.lower() in ("frames", "images") else ""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", parent or path.stem).strip("-_")[:64]
+    return name or "camera"
+
+
+def _check_any(args: argparse.Namespace, watcher: Watcher, count: int) -> None:
+    if count == 0:
+        raise NothingMinedError(f"{args.input} has no frame from {args.start_frame} on: lower --start-frame")
+    if watcher.objects_seen == 0:
+        raise NothingMinedError(
+            f"nothing moved in {count} frames of {args.input}: mining needs a recording in which objects pass; "
+            "for stills that lie far apart there is nothing to track"
+        )
+    if watcher.crops_chosen == 0:
+        why = ", ".join(f"{reason} {number}" for reason, number in watcher.rejected_by_reason.most_common(4))
+        raise NothingMinedError(
+            f"{watcher.objects_seen} objects moved in {count} frames of {args.input}, none was seen whole ({why}): "
+            "give a longer recording, a nearer view or a higher resolution"
+        )
+
+
+def _summary(path: Path, watcher: Watcher, sink: _Folder, count: int) -> str:
+    tracks = len({clip.header.track_id for clip in sink.clips})
+    return (
+        f"{len(sink.clips)} clips of {tracks} objects, {len(sink.plates)} plates, from {count} frames with "
+        f"{watcher.objects_seen} objects: {path}"
+    )
