@@ -34,6 +34,8 @@ class Dossier:
         evidence: For its class.
         keeper: Its best views so far.
         failed: How often each reason spoke against it.
+        failed_late: The same, of kept views when the whole track was known.
+        released_s: When its views were last sent, or its birth.
         trail: Its newest sightings, for learning static occluders.
     """
 
@@ -41,6 +43,8 @@ class Dossier:
     keeper: ViewKeeper
     evidence: ClassEvidence = field(default_factory=ClassEvidence)
     failed: Counter[Reason] = field(default_factory=Counter)
+    failed_late: Counter[Reason] = field(default_factory=Counter)
+    released_s: float = -np.inf
     trail: deque[Footprint] = field(default_factory=lambda: deque(maxlen=_TRAIL))
 
     def note_footprint(self, footprint: Footprint) -> None:

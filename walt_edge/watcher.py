@@ -28,7 +28,7 @@ from walt_edge.vision.motion import Motion, find_motion
 from walt_edge.vision.plate import Plate, SampleBuffer
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.shape import ground_contact
-from walt_edge.vision.sightings import Reason, Sighting
+from walt_edge.vision.sightings import Sighting
 from walt_edge.vision.silhouettes import Silhouette, find_silhouettes
 from walt_edge.vision.standing import grown, is_ghost
 
@@ -38,6 +38,7 @@ __all__ = ["MovingCameraError", "Step", "TooFewFramesError", "WatchSettings", "W
 _PREPARE_SPACING_S = 0.2
 _OCCUPIED_RIM_PX = 3
 _ADOPT_RIM_PX = 4
+_DEFAULTS = WatchSettings()
 _log = logging.getLogger(__name__)
 
 
@@ -85,7 +86,7 @@ class Watcher:
         camera: str,
         anonymiser: Anonymiser,
         detector: Detector | None = None,
-        settings: WatchSettings = WatchSettings(),
+        settings: WatchSettings = _DEFAULTS,
     ) -> None:
         model = f"{MODEL}+{detector.name}" if detector else MODEL
         self._origin = Origin(
@@ -190,8 +191,8 @@ class Watcher:
 
     def _moving(self) -> MovingCameraError:
         return MovingCameraError(
-            f"the camera moves: its frames lie {self._spread():.0f} px apart, at most {self._settings.drift_px:g} can "
-            "be watched: fix it to its mount and turn off pan, zoom and stabilisation"
+            f"the camera moves: its frames lie {self._spread():.0f} px apart, at most {self._settings.drift_px:g} "
+            "can be watched: fix it to its mount and turn off pan, zoom and stabilisation"
         )
 
     def _learn(self, frame: Frame) -> tuple[SealedEnvelope, ...]:
@@ -226,6 +227,8 @@ class Watcher:
         self._tend_plate(frame, plate, motion, outlines, matches)
         self._publisher.offer(image, frame.captured)
         sealed = tuple(one for track in self._tracker.ended(time_s) for one in self._close(track))
+        for track in self._judge.overdue(time_s):
+            sealed += tuple(self._send(self._judge.release(track), track))
         if self._publisher.due(plate.bgr, frame.captured):
             sealed += (self._publisher.publish(plate.bgr, plate.known, frame.captured),)
         return Step(image, tuple(sightings), sealed)
@@ -281,9 +284,12 @@ class Watcher:
             return []
         views, against = self._judge.close(track)
         self.objects_seen += 1
+        if against is not None:
+            self.rejected_by_reason[against.value] += 1
+        return self._send(views, track)
+
+    def _send(self, views: list[View], track: Track) -> list[SealedEnvelope]:
         self.crops_chosen += len(views)
-        if not views:
-            self.rejected_by_reason[(against or Reason.SHORT_TRACK).value] += 1
         return [self._seal(view, track) for view in views]
 
     def _seal(self, view: View, track: Track) -> SealedEnvelope:

@@ -139,8 +139,8 @@ class Plate:
         """
         rate = 1.0 - float(np.exp(-elapsed_s / self._settings.drift_time_s))
         cv2.accumulateWeighted(frame, self._mean, rate, (~occupied).astype(np.uint8))
-        # Stochastic quantile: up by 1/4 of a step when above, down by 3/4 when below, so that it rests where a quarter
-        # of the differences lie below it. All pixels take part: a lane that is busy half of the time keeps its noise.
+        # Stochastic quantile: up by 1/4 of a step when above, down by 3/4 when below, so that it rests where a
+        # quarter of the differences lie below it. All pixels take part: a lane that is busy half of the time keeps its noise.
         step = 4.0 * rate
         below = cv2.compare(difference.astype(np.float32), self._noise, cv2.CMP_LT)
         self._noise += step * (_QUARTER - below * (1.0 / 255.0))

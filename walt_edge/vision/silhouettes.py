@@ -34,7 +34,7 @@ def find_silhouettes(motion: Motion, settings: WatchSettings) -> list[Silhouette
     """All silhouettes of a frame, largest first."""
     solid = cv2.morphologyEx(motion.solid.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
     solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
     order = np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable") + 1
     found = []
     for index in order:
@@ -73,8 +73,8 @@ def _outline(
 def _closed(own: Mask, moving: Mask, side: int, settings: WatchSettings) -> Mask:
     """Closes gaps: wide ones only over pixels that differ from the plate, narrow ones and small holes anyhow.
 
-    A panel that looks like a shadow (grey on grey) lies between surer parts of the same object; a shadow on the ground
-    does not. So the wide closing gives back the panel and not the shadow.
+    A panel that looks like a shadow (grey on grey) lies between surer parts of the same object; a shadow on the
+    ground does not. So the wide closing gives back the panel and not the shadow.
     """
     source = own.astype(np.uint8)
     upright = own.shape[0] - 2 * _PAD > 1.4 * (own.shape[1] - 2 * _PAD)  # legs: ground shows between them
