@@ -79,7 +79,7 @@ def last_line(ended: subprocess.CompletedProcess[str]) -> str:
         ({"--site": "a/b"}, 1, "site 'a/b' is not a name"),
         ({"--ca": "/absent.pem"}, 2, "no such file: /absent.pem"),
         ({"--journal": "/dev/null/journal"}, 1, "cannot write the journal"),
-        ({"--detector": "/absent.onnx"}, 2, "/absent.onnx"),
+        ({"--detector": "/absent.onnx"}, 1, "/absent.onnx"),
         ({"--frames": "0"}, 2, "0 is not 1 or more"),
     ],
 )

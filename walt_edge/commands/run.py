@@ -17,13 +17,13 @@ from types import FrameType
 from walt_edge.camera import Camera, open_camera, redact
 from walt_edge.capture.clock import boot_id
 from walt_edge.config import Device, Endpoint, Home, Tls
-from walt_edge.contract.errors import UsageError
 from walt_edge.contract.messages import Info, Telemetry
 from walt_edge.contract.topics import DeviceTopics
 from walt_edge.faces import find_faces
 from walt_edge.journal import Journal
 from walt_edge.pipeline import Eyes, Pipeline, PipelineSettings
 from walt_edge.privacy import Anonymiser
+from walt_edge.runtimes.onnx_detector import OnnxDetector
 from walt_edge.spool import Spool
 from walt_edge.telemetry import Meter
 from walt_edge.uplink import Uplink, UplinkSettings
@@ -92,10 +92,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _make_eyes(args: argparse.Namespace, device: Device) -> tuple[Eyes, str]:
     """The watcher, and the version of its anonymiser."""
-    if args.detector is not None:
-        raise UsageError(f"--detector {args.detector}: a detector teacher is not built in yet; leave the option out")
     anonymiser = Anonymiser(faces=find_faces(args.models))
-    watcher = Watcher(site=device.site, device=device.device, camera=device.camera, anonymiser=anonymiser)
+    detector = OnnxDetector(args.detector) if args.detector else None
+    watcher = Watcher(
+        site=device.site, device=device.device, camera=device.camera, anonymiser=anonymiser, detector=detector
+    )
     return watcher, anonymiser.version
 
 
