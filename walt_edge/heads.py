@@ -152,12 +152,14 @@ def _of_vehicle(silhouette: PatchMask) -> list[PatchMask]:
     """What sticks out of a vehicle and is narrow: a person beside it, on it, or half hidden by it."""
     tight = _tight(silhouette)
     height, width = tight.mask.shape
-    body = np.ones((1, max(3, round(0.35 * width))), dtype=np.uint8)
-    mask = tight.mask.astype(np.uint8)
-    narrow = mask & ~cv2.morphologyEx(np.pad(mask, ((0, 0), (width, width))), cv2.MORPH_OPEN, body)[:, width:-width]
+    body = np.ones((1, 2 * round(0.175 * width) + 1), dtype=np.uint8)
+    mask = np.pad(tight.mask.astype(np.uint8), ((0, 0), (width, width)))
+    narrow = (mask & ~cv2.morphologyEx(mask, cv2.MORPH_OPEN, body))[:, width:-width]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(narrow, connectivity=8)
-    tall = max(4.0, 0.15 * height)
-    parts = [labels == part for part in range(1, count) if stats[part, cv2.CC_STAT_HEIGHT] >= tall]
+    # Wheels are narrow too, but they begin low.
+    tall, low = max(4.0, 0.15 * height), 0.6 * height
+    found = [n for n in range(1, count) if stats[n, cv2.CC_STAT_HEIGHT] >= tall and stats[n, cv2.CC_STAT_TOP] < low]
+    parts = [labels == number for number in found]
     return [grown(PatchMask(tight.x, tight.y, part), _grow_px(height)) for part in parts]
 
 

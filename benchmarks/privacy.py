@@ -1,0 +1,200 @@
+"""How many heads the anonymiser fills, by their size, and how long it takes.
+
+    python -m benchmarks.privacy --out docs/benchmarks/privacy.json
+
+People of a rendered busy street, whose heads are known exactly. A head counts as filled when at least 95% of its
+visible pixels are. `outlines given`: the silhouettes are the rendered ones; `as it runs`: the watcher's own, after it
+has learned the plate; `with CenterFace`: where `walt-edge models pull centerface` was run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report import Report
+from walt_edge.camera import open_camera
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import Mask, PatchMask, Rle, decode_rle
+from walt_edge.faces import find_faces
+from walt_edge.privacy import AnonymisedImage, Anonymiser
+from walt_edge.vision.sightings import Sighting
+from walt_edge.watcher import Watcher
+
+FILLED = 0.95
+BINS_PX = (0.0, 6.0, 9.0, 13.0, 1e9)
+LOOK_EVERY = 5
+_EARS, _SHOULDERS = (3, 4), (5, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The visible pixels of a rendered person's head, and its diameter."""
+
+    visible: PatchMask
+    diameter_px: float
+
+
+class Recorder(Anonymiser):
+    """An anonymiser that remembers what it was given for the newest frame."""
+
+    given: tuple[NDArray[np.uint8], Sequence[Sighting], Mask]
+
+    def __call__(self, bgr: NDArray[np.uint8], sightings: Sequence[Sighting], moving: Mask) -> AnonymisedImage:
+        """Anonymises as ever."""
+        self.given = bgr, sightings, moving
+        return super().__call__(bgr, sightings, moving)
+
+
+class Tally:
+    """Heads by way of working and size."""
+
+    def __init__(self) -> None:
+        self._filled: dict[tuple[str, int], list[bool]] = defaultdict(list)
+        self._ms: dict[str, list[float]] = defaultdict(list)
+        self._share: dict[str, list[float]] = defaultdict(list)
+
+    def take(
+        self,
+        way: str,
+        anonymiser: Anonymiser,
+        given: tuple[NDArray[np.uint8], Sequence[Sighting], Mask],
+        heads: list[Head],
+    ) -> None:
+        """Anonymises one frame and counts its heads."""
+        began = time.perf_counter()
+        image = anonymiser(*given)
+        self._ms[way].append(1e3 * (time.perf_counter() - began))
+        filled = image.filled
+        self._share[way].append(float(filled.mean()))
+        for head in heads:
+            x0, y0, x1, y1 = head.visible.box_xyxy
+            done = filled[y0:y1, x0:x1][head.visible.mask].mean() >= FILLED
+            self._filled[way, int(np.searchsorted(BINS_PX, head.diameter_px)) - 1].append(bool(done))
+
+    def report(self, report: Report) -> None:
+        """Adds one row per way and size."""
+        for way, times in self._ms.items():
+            everything: list[bool] = []
+            for size in range(len(BINS_PX) - 1):
+                heads = self._filled[way, size]
+                everything += heads
+                if heads:
+                    report.add(f"{way}: heads of {_range(size)} filled (of {len(heads)})", 100 * np.mean(heads), "%")
+            report.add(f"{way}: all heads filled (of {len(everything)})", 100 * np.mean(everything), "%")
+            report.add(f"{way}: picture filled", 100 * np.mean(self._share[way]), "%")
+            report.add(f"{way}: time a frame, median", np.median(times), "ms")
+
+
+def _range(size: int) -> str:
+    low, high = BINS_PX[size], BINS_PX[size + 1]
+    return f"{low:g}-{high:g} px" if high < 1e6 else f"{low:g} px and more"
+
+
+def main() -> None:
+    """Renders, measures, prints a table, writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON")
+    parser.add_argument("--street", type=Path, help="a folder that walt-train rwalt wrote (default: renders one)")
+    parser.add_argument("--frames", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    report = Report("privacy", seed=args.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        street = args.street or _render(Path(scratch), args.seed, args.frames)
+        _measure(street).report(report)
+    report.finish(args.out)
+
+
+def _render(folder: Path, seed: int, frames: int) -> Path:
+    command = [
+        str(Path(sys.executable).with_name("walt-train")),
+        "rwalt",
+        "--seed",
+        str(seed),
+        "--frames",
+        str(frames),
+    ]
+    subprocess.run([*command, "--size", "960x540", "--preset", "busy", "--out", str(folder)], check=True)
+    return folder
+
+
+def _measure(street: Path) -> Tally:
+    tally, recorder = Tally(), Recorder()
+    faces = find_faces()
+    watcher = Watcher(site="bench", device="walt-bench", camera="street", anonymiser=recorder)
+    truth = _truth(street)
+    with open_camera(str(street), fps=10) as camera:
+        while (frame := camera.read(timeout_s=1)) is not None:
+            step = watcher.step(frame)
+            if step.image is None or frame.index % LOOK_EVERY:
+                continue
+            people = truth[frame.index]
+            heads = list(_heads(people, frame.bgr.shape[:2]))
+            ways = {"as it runs": recorder.given, "outlines given": _given(frame.bgr, people)}
+            for way, given in ways.items():
+                tally.take(way, Anonymiser(), given, heads)
+                if faces is not None:
+                    tally.take(f"{way}, with CenterFace", Anonymiser(faces), given, heads)
+    return tally
+
+
+def _truth(street: Path) -> dict[int, list[dict[str, Any]]]:
+    """Annotations by frame number."""
+    content = json.loads((street / "annotations.json").read_text())
+    number = {image["id"]: index for index, image in enumerate(content["images"])}
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        found[number[annotation["image_id"]]].append(annotation)
+    return found
+
+
+def _visible(annotation: dict[str, Any]) -> PatchMask:
+    return PatchMask.from_full(decode_rle(msgspec.convert(annotation["visible_segmentation"], Rle)))
+
+
+def _given(
+    bgr: NDArray[np.uint8], annotations: list[dict[str, Any]]
+) -> tuple[NDArray[np.uint8], Sequence[Sighting], Mask]:
+    """What perfect eyes would hand to the anonymiser."""
+    moving = np.zeros(bgr.shape[:2], dtype=bool)
+    sightings = []
+    for annotation in annotations:
+        silhouette = _visible(annotation)
+        if silhouette.area:
+            sightings.append(Sighting(silhouette, Label(annotation["category_id"]), 1.0, (0.0, 0.0)))
+            moving |= silhouette.full(*bgr.shape[:2])
+    return bgr, sightings, moving
+
+
+def _heads(annotations: list[dict[str, Any]], shape: tuple[int, ...]) -> Iterator[Head]:
+    """Heads of which at least half is visible: discs around the ears' middle, half-way to the shoulders."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    for annotation in annotations:
+        if annotation["category_id"] != Label.PERSON:
+            continue
+        points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)[:, :2]
+        centre, neck = points[list(_EARS)].mean(axis=0), points[list(_SHOULDERS)].mean(axis=0)
+        radius = float(np.hypot(*(neck - centre))) / 2
+        disc = (x + 0.5 - centre[0]) ** 2 + (y + 0.5 - centre[1]) ** 2 <= radius**2
+        whole = int((disc & decode_rle(msgspec.convert(annotation["segmentation"], Rle))).sum())
+        seen = disc & _visible(annotation).full(shape[0], shape[1])
+        if whole and seen.sum() >= whole / 2:
+            yield Head(PatchMask.from_full(seen), 2 * radius)
+
+
+if __name__ == "__main__":
+    main()
