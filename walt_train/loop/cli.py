@@ -18,6 +18,13 @@ SCRIPT = Script(
             example="walt-loop ingest --broker localhost:1883 --store ./store",
         ),
         Command(
+            "store",
+            "what a store holds; export a camera's clip art",
+            module="walt_train.loop.commands.store",
+            extra="loop",
+            example="walt-loop store --store ./store --export ./clipart --camera cam-1",
+        ),
+        Command(
             "demo",
             "a camera, an agent, a broker and a store on this machine, and a report of what they did",
             module="walt_train.loop.commands.demo",
