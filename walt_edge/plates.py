@@ -40,19 +40,19 @@ class PlatePublisher:
 
     def picked(self, frames: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         """As many of the frames, evenly, as a first plate needs."""
-        return frames[:: max(1, len(frames) // (self._capacity // 2))]
+        return frames[:: max(1, len(frames) // self._capacity)]
 
     def add(self, image: AnonymisedImage) -> None:
         """Notes an anonymised frame of the warm-up, whatever its time."""
         self._buffer.frames.append(image.bgr)
-        self._buffer.masks.append(image.moving)
+        self._buffer.masks.append(image.moving | image.filled)
 
     def offer(self, image: AnonymisedImage, captured: Moment) -> None:
         """Notes an anonymised frame; what moves in it will not enter the plate."""
         if self._hour is not None and hour_of(captured) != self._hour:
             self.restart()
         self._hour = hour_of(captured)
-        self._buffer.offer(image.bgr, captured.media_time_s, image.moving)
+        self._buffer.offer(image.bgr, captured.media_time_s, lambda: image.moving | image.filled)
 
     def due(self, plate_bgr: NDArray[np.uint8], captured: Moment) -> bool:
         """Whether a plate should go now: an hourly one, or because it has changed visibly."""

@@ -110,7 +110,7 @@ def letterbox(bgr: NDArray[np.uint8], size_hw: tuple[int, int]) -> tuple[NDArray
 def decode_yolox(
     raw: NDArray[np.float32], size_hw: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Boxes, scores and classes of a raw YOLOX head (Ge et al. 2021): centre offset, log size, objectness, classes."""
+    """Boxes, scores and classes of a raw YOLOX head (Ge et al. 2021): offset, log size, objectness, classes."""
     cells, strides = [], []
     for stride in _STRIDES:
         rows, columns = size_hw[0] // stride, size_hw[1] // stride
@@ -142,6 +142,6 @@ def _open(path: Path) -> Any:
     options.log_severity_level = 3
     try:
         return runtime.InferenceSession(str(path), options, providers=runtime.get_available_providers())
-    except Exception as error:  # noqa: BLE001 - the runtime's own exceptions share no base but this
+    except Exception as error:  # the runtime's own exceptions share no other base
         first = (str(error).splitlines() or [""])[0]
         raise DetectorError(f"{path} is no ONNX model that ONNX Runtime can open: {first[:200]}") from error

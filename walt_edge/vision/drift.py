@@ -69,7 +69,7 @@ class DriftWatch:
 
 
 def spread_px(frames: list[Image]) -> float:
-    """How far frames lie apart, pixels: the median shift between frames that are neighbours in time and from the middle.
+    """How far frames lie apart, pixels: the median of their shifts against the middle one.
 
     The median, so that one frame full of traffic does not count.
     """

@@ -8,6 +8,8 @@ pixels it has never seen at rest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +38,8 @@ class SampleBuffer:
         self._capacity = max(4, capacity)
         self._next_s = -np.inf
 
-    def offer(self, frame: Image, time_s: float, busy: Mask | None = None) -> bool:
-        """Keeps a copy of the frame if its moment has come; says whether it did."""
+    def offer(self, frame: Image, time_s: float, busy: Callable[[], Mask] | None = None) -> bool:
+        """Keeps a copy of the frame, and of its mask `busy()`, if its moment has come; says whether it did."""
         if time_s < self._next_s:
             return False
         if len(self.frames) >= self._capacity:
@@ -45,7 +47,7 @@ class SampleBuffer:
             del self.masks[1::2]
             self._spacing_s *= 2
         self.frames.append(frame.copy())
-        self.masks.append(None if busy is None else busy.copy())
+        self.masks.append(None if busy is None else busy())
         self._next_s = time_s + self._spacing_s * 0.999
         return True
 
@@ -68,7 +70,7 @@ def masked_median(frames: list[Image], masks: list[Mask | None]) -> tuple[Image,
     median = np.empty((height, width, 3), np.uint8)
     noise = np.empty((height, width), np.uint8)
     seen = np.ones((height, width), bool)
-    quarter = max(0, int(round(_QUARTER * (count - 1))))
+    quarter = max(0, round(_QUARTER * (count - 1)))
     for top in range(0, height, _STRIP_ROWS):
         rows = slice(top, top + _STRIP_ROWS)
         strip = np.stack([frame[rows] for frame in frames])
@@ -109,7 +111,9 @@ class Plate:
         self._settings = settings
         self._mean = median.astype(np.float32)
         self._noise = noise.astype(np.float32)
-        self.known = known & (noise <= settings.busy_level)
+        # Specks that flicker are no unknown background: an object is larger.
+        busy = (noise > settings.busy_level) | ~known
+        self.known: Mask = cv2.morphologyEx(busy.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)) == 0
         self.refresh()
 
     @classmethod
@@ -140,7 +144,7 @@ class Plate:
         rate = 1.0 - float(np.exp(-elapsed_s / self._settings.drift_time_s))
         cv2.accumulateWeighted(frame, self._mean, rate, (~occupied).astype(np.uint8))
         # Stochastic quantile: up by 1/4 of a step when above, down by 3/4 when below, so that it rests where a
-        # quarter of the differences lie below it. All pixels take part: a lane that is busy half of the time keeps its noise.
+        # quarter of the differences lie below it. All pixels take part: a busy lane keeps its noise.
         step = 4.0 * rate
         below = cv2.compare(difference.astype(np.float32), self._noise, cv2.CMP_LT)
         self._noise += step * (_QUARTER - below * (1.0 / 255.0))

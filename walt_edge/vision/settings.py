@@ -112,8 +112,12 @@ class WatchSettings:
     """... and this part of all that passed there: where others were seen, nothing stands."""
     occluder_contact: float = 0.08
     """An outline that runs along a static occluder for more than this part of its height may be cut by it."""
+    confidence_min: float = 0.25
+    """Many small doubts together are one."""
     filled_max: float = 0.6
-    """A view whose pixels the anonymiser had to fill beyond this part teaches nothing."""
+    """A person of whom the anonymiser had to fill more than head and shoulders teaches nothing ..."""
+    filled_max_vehicle: float = 0.06
+    """... and of a vehicle it fills only what may be somebody else."""
 
     # --- selection ---------------------------------------------------------------------------------------
     views_per_track: int = 4

@@ -41,6 +41,8 @@ def verdict(parts: Mapping[Reason, float], settings: WatchSettings) -> Verdict:
     """Combines parts: any one that fails, fails."""
     confidence = float(np.prod(list(parts.values()))) if parts else 0.0
     reasons = tuple(reason for reason, part in parts.items() if part < settings.whole_confidence)
+    if parts and not reasons and confidence < settings.confidence_min:
+        reasons = (min(parts, key=lambda reason: parts[reason]),)
     return Verdict(confidence, parts, reasons)
 
 
