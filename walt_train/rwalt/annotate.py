@@ -30,7 +30,7 @@ def categories() -> list[Record]:
     }
     out = []
     for category in coco_categories():
-        names, skeleton = keypoints[Label(category["id"])]  # type: ignore[call-overload]
+        names, skeleton = keypoints[Label[str(category["name"]).upper()]]
         out.append({**category, "keypoints": list(names), "skeleton": [list(pair) for pair in skeleton]})
     return out
 

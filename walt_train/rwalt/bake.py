@@ -6,7 +6,7 @@ emission, light (how much sun, open sky and lamp light arrives), and position, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,13 @@ def bake_street(context: moderngl.Context, layout: Layout, uniforms: Mapping[str
     world = np.frombuffer(targets[2].read(), dtype=np.float32).reshape(size[1], size[0], 4)
     middle = SUPERSAMPLE // 2
     points = np.ascontiguousarray(world[middle::SUPERSAMPLE, middle::SUPERSAMPLE])
-    for resource in (array, mesh, program, frame, *targets):
-        resource.release()
+    _release([array, mesh, program, frame, *targets])
     return Baked(small[0], small[1], context.texture(layout.camera.size_wh, 4, points.tobytes(), dtype="f4"))
+
+
+def _release(resources: Sequence[Any]) -> None:
+    for resource in resources:
+        resource.release()
 
 
 def _averaged(context: moderngl.Context, texture: moderngl.Texture, size_wh: tuple[int, int]) -> moderngl.Texture:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from walt_train.rwalt.layout import CROSSWALK_M, Layout, stream
+from walt_train.rwalt.layout import CROSSWALK_M, Layout, between, stream
 from walt_train.rwalt.meshes import Floats
 from walt_train.rwalt.people import PersonModel, draw_person
 from walt_train.rwalt.timeline import STEP_S, Path, Track
@@ -124,7 +124,7 @@ class Crowd:
         low, high = self._bounds[side]
         left, right = self._layout.camera.visible_x((low + high) / 2)
         y = high - 0.25 if rng.random() < 0.5 else low + 0.25
-        spot = _Leg(float(rng.uniform(left + 1, right - 1)), y, float(rng.uniform(10, 45)), side)
+        spot = _Leg(between(rng, left + 1, right - 1), y, float(rng.uniform(10, 45)), side)
         return [_Leg(start, y, corridor=side), spot, _Leg(end, (low + high) / 2, corridor=side)]
 
     def _spawn(self, time_s: float, legs: list[_Leg], look: bool = False) -> None:

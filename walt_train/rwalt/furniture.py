@@ -95,11 +95,11 @@ def _bollard(rng: np.random.Generator) -> list[Piece]:
 
 
 def _tree(rng: np.random.Generator) -> list[Piece]:
-    return _grow(rng, trunk_m=float(rng.uniform(2.5, 2.9)), crown_m=float(rng.uniform(1.15, 1.45)), blobs=34)
+    return _grow(rng, trunk_m=float(rng.uniform(2.5, 2.9)), crown_m=float(rng.uniform(1.15, 1.45)), blobs=16)
 
 
 def _young_tree(rng: np.random.Generator) -> list[Piece]:
-    return _grow(rng, trunk_m=float(rng.uniform(2.2, 2.5)), crown_m=float(rng.uniform(0.7, 0.95)), blobs=24)
+    return _grow(rng, trunk_m=float(rng.uniform(2.2, 2.5)), crown_m=float(rng.uniform(0.7, 0.95)), blobs=12)
 
 
 def _grow(rng: np.random.Generator, trunk_m: float, crown_m: float, blobs: int) -> list[Piece]:
@@ -110,8 +110,8 @@ def _grow(rng: np.random.Generator, trunk_m: float, crown_m: float, blobs: int) 
     for _ in range(blobs):
         direction = rng.normal(size=3)
         direction /= np.linalg.norm(direction)
-        centre = direction * crown_m * float(rng.uniform(0.35, 0.78)) * (1, 1, 1.15)
-        radius = crown_m * float(rng.uniform(0.26, 0.42))
+        centre = direction * crown_m * float(rng.uniform(0.3, 0.62)) * (1, 1, 1.15)
+        radius = crown_m * float(rng.uniform(0.4, 0.6))
         sphere = ball(6, 8)
         sphere = (
             sphere * (1 + 0.25 * np.sin(sphere @ rng.normal(0, 3, 3) + rng.uniform(0, 6)))[..., None] * radius

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.errors import WaltError
 from walt_train.rwalt.meshes import COLUMNS, Mesh
-from walt_train.rwalt.scene import INSTANCE
+from walt_train.rwalt.scene import INSTANCE, PixelBox
 
 REMEDY = "install Mesa's software rasteriser: apt-get install --no-install-recommends libegl1 libgl1-mesa-dri"
 MAX_INSTANCES = 8192
@@ -32,10 +33,9 @@ def make_context() -> moderngl.Context:
         RenderError: No EGL, no driver behind it, or one too old.
     """
     try:
-        context = moderngl.create_context(standalone=True, backend="egl", require=430)
-    except Exception as error:  # noqa: BLE001  glcontext raises bare Exception, ImportError or RuntimeError by driver
+        context = moderngl.create_context(standalone=True, require=430, backend="egl")  # type: ignore[arg-type]
+    except Exception as error:  # by driver an ImportError, a RuntimeError or a bare Exception
         raise RenderError(f"no OpenGL 4.3 without a screen ({str(error).splitlines()[0]}): {REMEDY}") from error
-    context.gc_mode = None
     return context
 
 
@@ -53,57 +53,79 @@ def _source(name: str) -> str:
 
 
 def set_uniforms(program: moderngl.Program, values: Mapping[str, Any]) -> None:
-    """Sets those uniforms that the program has; a matrix is given as numpy has it, row by row."""
+    """Sets those uniforms that the program has; an array is a matrix as numpy has it, row by row."""
     for name, value in values.items():
         member = program.get(name, None)
-        if member is None:
+        if not isinstance(member, moderngl.Uniform):
             continue
-        if isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[0] == value.shape[1]:
-            value = value.T
         if isinstance(value, np.ndarray):
-            member.write(np.ascontiguousarray(value, dtype=np.float32).tobytes())
+            member.write(np.ascontiguousarray(value.T, dtype=np.float32).tobytes())
         else:
             member.value = value
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Instances to draw together.
+
+    Attributes:
+        rows: (n,) of `INSTANCE`, sorted by mesh.
+        meshes: (n,) mesh numbers.
+        owners: (n,) which object each instance is a part of.
+        boxes: The pixel box of every object.
+    """
+
+    rows: NDArray[np.void]
+    meshes: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    boxes: list[PixelBox]
+
+    def of(self, owners: set[int]) -> Batch:
+        """A copy with the parts of some objects only."""
+        chosen = np.isin(self.owners, list(owners))
+        return Batch(self.rows[chosen], self.meshes[chosen], self.owners[chosen], self.boxes)
+
+
 class MeshStore:
-    """All meshes of a street in one vertex buffer, drawn many at a time by one indirect call."""
+    """All meshes of a street in one vertex and one index buffer, drawn many at a time by one indirect call."""
 
     def __init__(self, context: moderngl.Context, meshes: Mapping[str, Mesh]) -> None:
         self._context = context
-        sizes = [len(mesh) for mesh in meshes.values()]
-        self._first = dict(zip(meshes, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
-        self._count = dict(zip(meshes, sizes, strict=True))
-        self._number = {name: index for index, name in enumerate(meshes)}
-        self._names = list(meshes)
-        vertices = np.concatenate(list(meshes.values()))
+        shared = [np.unique(mesh, axis=0, return_inverse=True) for mesh in meshes.values()]
+        vertices = np.concatenate([corners for corners, _ in shared])
+        indices = np.concatenate([inverse.ravel() for _, inverse in shared])
         assert vertices.shape[1] == COLUMNS
+        self._number = {name: index for index, name in enumerate(meshes)}
+        self._index_counts = np.array([len(inverse) for _, inverse in shared])
+        self._first_indices = np.cumsum(self._index_counts) - self._index_counts
+        vertex_counts = np.array([len(corners) for corners, _ in shared])
+        self._base_vertices = np.cumsum(vertex_counts) - vertex_counts
         self._vertices = context.buffer(vertices.astype(np.float32).tobytes())
+        self._indices = context.buffer(indices.astype(np.uint32).tobytes())
         self._instances = context.buffer(reserve=MAX_INSTANCES * INSTANCE.itemsize, dynamic=True)
         self._commands = context.buffer(reserve=20 * (len(meshes) + 1), dynamic=True)
         self._arrays: dict[int, moderngl.VertexArray] = {}
 
-    def draw(self, program: moderngl.Program, rows: NDArray[np.void], meshes: Sequence[str]) -> None:
-        """Draws one instance per row of the mesh that stands at its place in `meshes`."""
-        if not len(rows):
-            return
-        assert len(rows) <= MAX_INSTANCES
-        numbers = np.array([self._number[name] for name in meshes])
+    def batch(self, rows: NDArray[np.void], meshes: Sequence[str], boxes: Sequence[PixelBox]) -> Batch:
+        """Instances of meshes by name, ready to draw; `tint.w` of a row is its owner's number + 1."""
+        numbers = np.array([self._number[name] for name in meshes], dtype=np.int64)
         order = np.argsort(numbers, kind="stable")
-        used, starts, counts = np.unique(numbers[order], return_index=True, return_counts=True)
-        # DrawArraysIndirectCommand, padded: moderngl steps 20 bytes from one command to the next.
-        commands = np.array(
-            [
-                (self._count[self._names[mesh]], copies, self._first[self._names[mesh]], start, 0)
-                for mesh, start, copies in zip(used, starts, counts, strict=True)
-            ],
-            dtype=np.uint32,
-        )
+        rows = rows[order]
+        return Batch(rows, numbers[order], np.rint(rows["tint"][:, 3]).astype(np.int64) - 1, list(boxes))
+
+    def draw(self, program: moderngl.Program, batch: Batch) -> None:
+        """Draws a batch with one call."""
+        if not len(batch.rows):
+            return
+        assert len(batch.rows) <= MAX_INSTANCES
+        used, starts, copies = np.unique(batch.meshes, return_index=True, return_counts=True)
+        # DrawElementsIndirectCommand: indices, instances, first index, base vertex, base instance.
+        columns = [self._index_counts[used], copies, self._first_indices[used], self._base_vertices[used], starts]
         self._instances.orphan()
-        self._instances.write(rows[order].tobytes())
+        self._instances.write(batch.rows.tobytes())
         self._commands.orphan()
-        self._commands.write(commands.tobytes())
-        self._array(program).render_indirect(self._commands, moderngl.TRIANGLES, count=len(commands))
+        self._commands.write(np.stack(columns, axis=1).astype(np.uint32).tobytes())
+        self._array(program).render_indirect(self._commands, moderngl.TRIANGLES, count=len(used))
 
     def _array(self, program: moderngl.Program) -> moderngl.VertexArray:
         """The vertex array of a program: the attributes that it does not read are skipped over."""
@@ -112,7 +134,7 @@ class MeshStore:
                 (self._vertices, *_layout(program, _VERTEX, "")),
                 (self._instances, *_layout(program, _INSTANCE, "/i")),
             ]
-            self._arrays[program.glo] = self._context.vertex_array(program, content)
+            self._arrays[program.glo] = self._context.vertex_array(program, content, index_buffer=self._indices)
         return self._arrays[program.glo]
 
 

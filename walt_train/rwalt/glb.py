@@ -15,7 +15,7 @@ import trimesh
 
 from walt_edge.contract.errors import WaltError
 from walt_train.rwalt.furniture import Piece, piece
-from walt_train.rwalt.meshes import COLUMNS, Floats, Kind, Mesh, from_triangles, join
+from walt_train.rwalt.meshes import COLUMNS, Colour, Floats, Kind, Mesh, from_triangles, join
 from walt_train.rwalt.vehicles import VehicleModel, keypoint_facing
 
 VEHICLE_LENGTHS_M = {
@@ -36,6 +36,10 @@ PROP_HEIGHTS_M = {
     "sign": 2.5,
     "lamp": 5.0,
 }
+
+
+Parts = list[tuple[Floats, Colour]]
+"""(T, 3, 3) triangles and their linear colour."""
 
 
 class MeshError(WaltError):
@@ -76,7 +80,7 @@ def _lookup(table: dict[str, float], word: str) -> float | None:
     return next((value for name, value in table.items() if name in word), None)
 
 
-def _read(file: Path) -> list[tuple[Floats, tuple[float, float, float]]]:
+def _read(file: Path) -> Parts:
     """The file's triangles (T, 3, 3) in its own axes, with their linear colours."""
     try:
         scene: Any = trimesh.load(file, force="scene")
@@ -93,7 +97,7 @@ def _read(file: Path) -> list[tuple[Floats, tuple[float, float, float]]]:
     return parts
 
 
-def _colour(geometry: Any) -> tuple[float, float, float]:
+def _colour(geometry: Any) -> Colour:
     factor = getattr(getattr(geometry.visual, "material", None), "baseColorFactor", None)
     if factor is None:
         return 0.4, 0.4, 0.4
@@ -103,19 +107,27 @@ def _colour(geometry: Any) -> tuple[float, float, float]:
 
 
 def _upright(
-    parts: list[tuple[Floats, tuple[float, float, float]]],
-) -> list[tuple[Floats, tuple[float, float, float]]]:
+    parts: Parts,
+) -> Parts:
     """GLB is y up and looks along +z: turned to z up, along +x."""
     turn = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    return [(triangles @ turn.T, colour) for triangles, colour in parts]
+    return _turned(parts, turn)
 
 
-def _extent(parts: list[tuple[Floats, tuple[float, float, float]]]) -> tuple[Floats, Floats]:
+def _turned(parts: Parts, matrix: Floats) -> Parts:
+    out: Parts = []
+    for triangles, colour in parts:
+        corners: Floats = triangles @ matrix.T
+        out.append((corners, colour))
+    return out
+
+
+def _extent(parts: Parts) -> tuple[Floats, Floats]:
     points = np.concatenate([triangles.reshape(-1, 3) for triangles, _ in parts])
     return points.min(axis=0), points.max(axis=0)
 
 
-def _vehicle(name: str, parts: list[tuple[Floats, tuple[float, float, float]]], length_m: float) -> VehicleModel:
+def _vehicle(name: str, parts: Parts, length_m: float) -> VehicleModel:
     parts = _upright(parts)
     low, high = _extent(parts)
     if high[1] - low[1] > high[0] - low[0]:
@@ -137,7 +149,7 @@ def _vehicle(name: str, parts: list[tuple[Floats, tuple[float, float, float]]], 
     )
 
 
-def _prop(parts: list[tuple[Floats, tuple[float, float, float]]], height_m: float) -> Piece:
+def _prop(parts: Parts, height_m: float) -> Piece:
     parts = _upright(parts)
     low, high = _extent(parts)
     scale = height_m / (high[2] - low[2])
@@ -145,7 +157,7 @@ def _prop(parts: list[tuple[Floats, tuple[float, float, float]]], height_m: floa
     return piece(_mesh([((triangles - origin) * scale, colour) for triangles, colour in parts]))
 
 
-def _mesh(parts: list[tuple[Floats, tuple[float, float, float]]]) -> Mesh:
+def _mesh(parts: Parts) -> Mesh:
     meshes = [from_triangles(triangles, colour, kind=Kind.PAINT) for triangles, colour in parts]
     joined = join(*meshes)
     assert joined.shape[1] == COLUMNS

@@ -117,4 +117,5 @@ def _runs_to_text(runs: NDArray[np.int64]) -> str:
     first_last = np.argmax(last, axis=1)
     keep = np.arange(7) <= first_last[:, None]
     low[np.arange(7) < first_last[:, None]] |= 0x20
-    return (low[keep] + 48).astype(np.uint8).tobytes().decode("ascii")
+    text: bytes = (low[keep] + 48).astype(np.uint8).tobytes()
+    return text.decode("ascii")

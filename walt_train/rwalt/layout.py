@@ -67,6 +67,11 @@ def stream(seed: int, *words: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
+def between(rng: np.random.Generator, low: float, high: float) -> float:
+    """A random number between two, or the middle where they have passed each other."""
+    return float(rng.uniform(low, high)) if low < high else (low + high) / 2
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """A straight lane along x at y = `y_m`; traffic runs in `direction` (+1 or -1) and halts at `stop_s`.
@@ -232,13 +237,18 @@ def _make_signal(rng: np.random.Generator, preset: Preset, road: Road) -> Signal
 
 def _make_camera(rng: np.random.Generator, preset: Preset, road: Road, size_wh: tuple[int, int]) -> Camera:
     high = float(rng.uniform(*preset.high_m))
-    back = road.front_near - float(rng.uniform(4.2, 6.2))
-    position = np.array([0.0, back, high])
+    back = road.front_near - float(rng.uniform(6.0, 8.0))
     turn = float(rng.uniform(0.1, 0.42) * np.sign(road.crosswalk_x))
-    ahead = (road.kerb_near + road.kerb_far) / 2 - float(rng.uniform(0.0, 0.8)) - back
-    target = np.array([math.tan(turn) * ahead, back + ahead, 0.9])
-    focal = size_wh[0] * float(rng.uniform(0.86, 1.02))
-    return Camera.looking_at(position, target, focal, size_wh)
+    focal = size_wh[0] * float(rng.uniform(0.9, 1.05))
+    half_view = math.atan2(size_wh[1] / 2, focal)
+    # The bottom row begins on the near pavement, so that those who walk there are seen with their feet.
+    lowest = (road.front_near + float(rng.uniform(-0.2, 0.5)) - back) / math.cos(turn)
+    highest = (road.front_far - 0.5 - back) / math.cos(turn)
+    # ... unless that would cut the heads off those on the far one.
+    pitch = min(math.atan2(high, lowest) - half_view, math.atan2(high - 2.4, highest) + half_view)
+    position = np.array([0.0, back, high])
+    direction = np.array([math.sin(turn), math.cos(turn), -math.tan(pitch)])
+    return Camera.looking_at(position, position + direction, focal, size_wh)
 
 
 def _make_props(rng: np.random.Generator, road: Road, camera: Camera) -> tuple[Prop, ...]:
@@ -253,13 +263,13 @@ def _make_props(rng: np.random.Generator, road: Road, camera: Camera) -> tuple[P
     left, right = camera.visible_x(near_y)
     far_left, far_right = camera.visible_x(far_y)
     wanted = [
-        ("lamp", rng.uniform(left + 1.5, right - 1.5), near_y, 0.32),
-        ("sign", rng.uniform(left + 1.0, right - 1.0), near_y, 0.35),
-        ("bin", rng.uniform(left + 1.0, right - 1.0), near_y, 0.45),
-        ("tree", rng.uniform(far_left + 2, far_right - 2), road.front_far - 1.25, 0.5),
-        ("tree", rng.uniform(far_left + 2, far_right - 2), road.front_far - 1.25, 0.5),
-        ("lamp", rng.uniform(far_left + 1, far_right - 1), far_y, 0.32),
-        ("sign", rng.uniform(far_left + 1, far_right - 1), far_y, 0.35),
+        ("lamp", between(rng, left + 1.5, right - 1.5), near_y, 0.32),
+        ("sign", between(rng, left + 1.0, right - 1.0), near_y, 0.35),
+        ("bin", between(rng, left + 1.0, right - 1.0), near_y, 0.45),
+        ("tree", between(rng, far_left + 2, far_right - 2), road.front_far - 1.25, 0.5),
+        ("tree", between(rng, far_left + 2, far_right - 2), road.front_far - 1.25, 0.5),
+        ("lamp", between(rng, far_left + 1, far_right - 1), far_y, 0.32),
+        ("sign", between(rng, far_left + 1, far_right - 1), far_y, 0.35),
         ("bollard", road.crosswalk_x + side * (clear + 0.8), near_y, 0.25),
         ("bollard", road.crosswalk_x + side * (clear + 2.2), near_y, 0.25),
         (

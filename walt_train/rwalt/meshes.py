@@ -77,7 +77,8 @@ def smooth_normals(triangles: Floats, weighted: Floats, unit: Floats) -> Floats:
         alike = unit[faces] @ unit[faces].T > CREASE_COS
         normals[corners] = alike @ weighted[faces]
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    return (normals / np.maximum(lengths, 1e-12)).reshape(-1, 3, 3)
+    unit_normals: Floats = normals / np.maximum(lengths, 1e-12)
+    return unit_normals.reshape(-1, 3, 3)
 
 
 def join(*meshes: Mesh) -> Mesh:
@@ -131,12 +132,12 @@ def ball(rings: int = 7, sides: int = 10) -> Floats:
     return tube([(float(np.cos(a)), float(np.sin(a))) for a in latitudes], sides)
 
 
-def wheel(radius: float, width: float, sides: int = 16) -> Mesh:
+def wheel(radius: float, width: float, sides: int = 14) -> Mesh:
     """A wheel about the y axis at the origin: tyre, rim, and spokes that show its turning."""
-    across = [(0.0, 0.5), (0.62, 0.5), (0.66, 0.46), (0.95, 0.5), (1.0, 0.38)]
+    across = [(0.0, 0.46), (0.66, 0.46), (0.94, 0.5), (1.0, 0.4)]
     profile = [(r * radius, -w * width) for r, w in across] + [(r * radius, w * width) for r, w in reversed(across)]
-    tyre = tube(profile[2:-2], sides)
-    hub = np.concatenate([tube(profile[:3], sides), tube(profile[-3:], sides)])
+    tyre = tube(profile[1:-1], sides)
+    hub = np.concatenate([tube(profile[:2], sides), tube(profile[-2:], sides)])
     spokes = np.concatenate(
         [
             box((radius * 1.16, radius * 0.11, width * 1.04), (0, 0, 0)),

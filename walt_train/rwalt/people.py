@@ -130,31 +130,28 @@ def draw_person(rng: np.random.Generator) -> PersonModel:
 
 def part_meshes() -> dict[str, Mesh]:
     """The unit parts that every body is scaled from; limbs hang from the origin to z = -1."""
-    limb = tube([(0.0, 0.06), (0.7, 0.03), (1.0, -0.12), (0.95, -0.5), (0.72, -0.95), (0.5, -1.02), (0.0, -1.04)], 8)
-    torso = tube(
-        [(0.0, 0.0), (0.8, 0.0), (0.86, 0.12), (0.82, 0.35), (0.98, 0.72), (0.92, 0.88), (0.55, 0.98), (0.0, 1.02)],
-        10,
-        1.0,
-    )
-    pelvis = tube([(0.0, -0.75), (0.6, -0.7), (0.95, -0.2), (1.0, 0.25), (0.9, 0.6), (0.0, 0.62)], 10)
-    skirt = tube([(1.25, -1.0), (1.1, -0.5), (0.9, 0.1), (0.0, 0.12)], 12)
+    limb = tube([(0.0, 0.05), (0.85, 0.02), (1.0, -0.18), (0.72, -0.95), (0.0, -1.03)], 6)
+    torso = tube([(0.78, -0.02), (0.84, 0.15), (0.82, 0.35), (0.98, 0.72), (0.9, 0.9), (0.5, 1.0), (0.0, 1.02)], 8)
+    pelvis = tube([(0.0, -0.75), (0.7, -0.65), (1.0, 0.1), (0.88, 0.6)], 8)
+    skirt = tube([(1.25, -1.0), (1.05, -0.4), (0.85, 0.12)], 10)
     white: Colour = (1.0, 1.0, 1.0)
 
     def part(triangles: Floats, kind: Kind = Kind.CLOTH) -> Mesh:
         return from_triangles(triangles, white, 1.0, kind)
 
-    shoe = join(part(box((0.7, 0.85, 0.9), (0.0, 0, 0.0))), moved(part(ball(5, 8)), (0.4, 0, -0.1), (0.5, 0.45, 0.4)))
-    hair = moved(part(ball(6, 10)), (-0.1, 0, 0.13), (1.04, 1.08, 1.0))
+    shoe = join(part(box((0.7, 0.85, 0.9), (0.0, 0, 0.0))), moved(part(ball(4, 6)), (0.4, 0, -0.1), (0.5, 0.45, 0.4)))
+    hair = moved(part(ball(5, 8)), (-0.1, 0, 0.13), (1.04, 1.08, 1.0))
     return {
         "limb": part(limb),
         "torso": part(torso),
         "pelvis": part(pelvis),
         "skirt": part(skirt),
-        "head": part(ball(8, 10)),
+        "head": part(ball(6, 8)),
+        "hand": part(ball(4, 6)),
         "hair": hair,
-        "long_hair": moved(part(ball(6, 10)), (-0.5, 0, -0.55), (0.62, 0.95, 1.15)),
+        "long_hair": moved(part(ball(5, 8)), (-0.5, 0, -0.55), (0.62, 0.95, 1.15)),
         "shoe": shoe,
-        "pack": moved(part(ball(6, 8)), (0, 0, 0), (1, 1, 1)),
+        "pack": part(ball(5, 8)),
     }
 
 
@@ -320,7 +317,7 @@ def part_list(model: PersonModel) -> list[tuple[str, str, Colour]]:
             (f"{side}_shoe", "shoe", model.shoes),
             (f"{side}_upper_arm", "limb", model.top),
             (f"{side}_forearm", "limb", sleeves),
-            (f"{side}_hand", "head", model.skin),
+            (f"{side}_hand", "hand", model.skin),
         ]
     if model.legwear == "skirt":
         parts.append(("skirt", "skirt", model.bottom))

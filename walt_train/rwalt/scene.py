@@ -196,8 +196,8 @@ def pixel_box(camera: Camera, points: Floats) -> PixelBox:
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else (0, 0, 0, 0)
 
 
-def instances_of(objects: Sequence[SceneObject]) -> tuple[NDArray[np.void], list[str], NDArray[np.int64]]:
-    """Instance rows of all objects' parts, their mesh names, and the object each belongs to."""
+def instances_of(objects: Sequence[SceneObject]) -> tuple[NDArray[np.void], list[str]]:
+    """Instance rows of all objects' parts, and their mesh names."""
     meshes = [name for thing in objects for name in thing.meshes]
     owners = np.repeat(np.arange(len(objects)), [len(thing.meshes) for thing in objects])
     rows = np.zeros(len(meshes), dtype=INSTANCE)
@@ -207,4 +207,27 @@ def instances_of(objects: Sequence[SceneObject]) -> tuple[NDArray[np.void], list
         rows["tint"][:, 3] = owners + 1
         rows["lamps"] = np.array([thing.lamps for thing in objects])[owners]
         rows["box"] = np.array([thing.standing.box for thing in objects])[owners]
-    return rows, meshes, owners
+    return rows, meshes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StaticPiece:
+    """A piece of street furniture in place.
+
+    Attributes:
+        mesh: Name of its mesh, whose coordinates are the world's.
+        standing: What the depth order needs.
+    """
+
+    mesh: str
+    standing: Standing
+
+
+def static_instances(pieces: Sequence[StaticPiece]) -> tuple[NDArray[np.void], list[str]]:
+    """Instance rows and mesh names of static pieces."""
+    rows = np.zeros(len(pieces), dtype=INSTANCE)
+    rows["rows"] = np.eye(4)[:3]
+    rows["tint"][:, 3] = np.arange(len(pieces)) + 1
+    if pieces:
+        rows["box"] = np.array([piece.standing.box for piece in pieces])
+    return rows, [piece.mesh for piece in pieces]

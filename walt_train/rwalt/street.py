@@ -16,7 +16,7 @@ from walt_train.rwalt.layout import Layout, Prop, make_layout, preset_named, str
 from walt_train.rwalt.meshes import Mesh, moved
 from walt_train.rwalt.order import Standing
 from walt_train.rwalt.people import part_meshes
-from walt_train.rwalt.scene import SceneObject, Stage, pixel_box
+from walt_train.rwalt.scene import SceneObject, Stage, StaticPiece, pixel_box
 from walt_train.rwalt.timeline import Track
 from walt_train.rwalt.traffic import Traffic
 from walt_train.rwalt.vehicles import WEIGHTS, VehicleModel, make_vehicle
@@ -66,21 +66,6 @@ class StreetConfig:
         if self.light not in LIGHTS:
             raise UsageError(f"no light '{self.light}'; there are: {', '.join(LIGHTS)}")
         preset_named(self.preset)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StaticPiece:
-    """A piece of street furniture in place.
-
-    Attributes:
-        mesh: Name of its mesh, whose coordinates are the world's.
-        standing: What the depth order needs.
-        signal: Whether its lamps follow the traffic light.
-    """
-
-    mesh: str
-    standing: Standing
-    signal: bool
 
 
 class Street:
@@ -181,4 +166,4 @@ class Street:
         outline = piece.footprint * prop.scale @ np.array([[cos, sin], [-sin, cos]]) + (prop.x_m, prop.y_m)
         box = pixel_box(self.layout.camera, mesh[:, :3].astype(float))
         standing = Standing(outline, piece.bottom_m * prop.scale, piece.top_m * prop.scale, box)
-        return StaticPiece(name, standing, prop.kind == "traffic_light")
+        return StaticPiece(name, standing)

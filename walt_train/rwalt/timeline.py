@@ -102,7 +102,7 @@ class Path:
 
     def track(self, track_id: int, model: int, colour: Colour, person: bool) -> Track:
         """The finished track."""
-        at_s = np.array(self.at_s) if self.at_s else self.start_s + STEP_S * np.arange(len(self.xs))
+        at_s = np.asarray(self.at_s or [self.start_s + STEP_S * step for step in range(len(self.xs))], dtype=float)
         columns = [self.xs, self.ys, np.unwrap(self.headings), self.speeds, self.distances, self.braking]
         states = np.stack([np.asarray(column, dtype=float) for column in columns], axis=1)
         return Track(track_id, model, colour, person, at_s, states, _still(at_s, states[:, 3]))

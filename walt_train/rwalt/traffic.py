@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from walt_train.rwalt.layout import Lane, Layout, stream
+from walt_train.rwalt.layout import Lane, Layout, between, stream
 from walt_train.rwalt.timeline import STEP_S, Path, Track
 from walt_train.rwalt.vehicles import VehicleModel, draw_paint
 
@@ -133,7 +133,7 @@ class Traffic:
                 continue
             centre = lane.direction * crosswalk
             low, high = self._seen(lane)
-            bay = float(self._rng.uniform(low + 2, high - 2))
+            bay = between(self._rng, low + 2, high - 2)
             if abs(bay - centre) > 6.5:
                 self._bays.append(_Bay(lane, bay))
             s = -self._reach_m + 5

@@ -275,6 +275,13 @@ def _fittings(stations: Floats, size: tuple[float, float, float], lift: float, n
         parts.append(from_triangles(box((0.09, 0.46, 0.11), (at, 0, light_z - 0.16)), (0.75, 0.75, 0.7)))
         parts.append(from_triangles(box((0.08, width * 0.84, 0.14), (end * (length / 2 + 0.0), 0, 0.36)), BLACK))
     parts.append(from_triangles(box((0.12, width * 0.42, 0.13), (length / 2 - 0.04, 0, light_z)), BLACK))
+    for x, _, _, pillar in stations.tolist():
+        if pillar > 0.5:  # the seam of a door
+            seam = box(
+                (0.022, width * 0.99 + 0.01, _light_height(name, lift)),
+                (x - 0.045, 0, 0.36 + _light_height(name, lift) / 2),
+            )
+            parts.append(from_triangles(seam, BLACK))
     cowl = float(stations[min(3, len(stations) - 1), 0]) - 0.12
     mirror_z = light_z + 0.33 if name not in ("bus", "truck") else light_z + 0.95
     for side in (1, -1):
@@ -327,8 +334,12 @@ def keypoint_facing() -> Floats:
     return np.array([*sides, *[(0.0, 0.0, 1.0)] * 4, (1, 0, 0), (1, 0, 0), (-1, 0, 0), (-1, 0, 0)], dtype=float)
 
 
+PAINT_WEIGHTS = np.array([5, 5, 5, 4, 5, 4, 2, 2, 2, 2, 2, 1, 2, 1, 1, 1]) / 44
+"""Most cars are white, grey or black."""
+
+
 def draw_paint(rng: np.random.Generator) -> Colour:
     """A car colour: mostly greys, some colours, each slightly its own."""
-    base = np.asarray(PAINTS[int(rng.integers(len(PAINTS)))])
+    base = np.asarray(PAINTS[int(rng.choice(len(PAINTS), p=PAINT_WEIGHTS))])
     red, green, blue = np.clip(base * rng.uniform(0.85, 1.15) + rng.uniform(-0.01, 0.01, 3), 0.008, 0.9)
     return float(red), float(green), float(blue)

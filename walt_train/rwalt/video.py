@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
@@ -72,7 +73,7 @@ class VideoWriter:
         self._container.close()
         self._partial.replace(self._path)
 
-    def _mux(self, packets: list[av.Packet]) -> None:
+    def _mux(self, packets: list[Any]) -> None:
         try:
             self._container.mux(packets)
         except OSError as error:

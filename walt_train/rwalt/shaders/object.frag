@@ -1,5 +1,7 @@
 #version 430
 #include light
+#include noise
+#include leaf
 uniform vec3 eye;
 in vec3 world;
 in vec3 normal;
@@ -9,9 +11,10 @@ flat in int kind;
 flat in vec4 lamps;
 out vec4 shown;
 
-const int PAINT = 1, GLASS = 2, HEADLIGHT = 3, TAILLIGHT = 4, FOLIAGE = 5, CLOTH = 6, RED_LAMP = 7, GREEN_LAMP = 8;
+const int PAINT = 1, GLASS = 2, HEADLIGHT = 3, TAILLIGHT = 4, CLOTH = 6, RED_LAMP = 7, GREEN_LAMP = 8;
 
 void main() {
+    if (between_leaves(kind, local)) discard;
     vec3 to_eye = normalize(eye - world);
     vec3 n = normalize(normal);
     if (dot(n, to_eye) < 0.0) n = -n;

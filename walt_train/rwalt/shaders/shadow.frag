@@ -1,2 +1,9 @@
 #version 430
-void main() {}
+#include noise
+#include leaf
+in vec3 local;
+flat in int kind;
+
+void main() {
+    if (between_leaves(kind, local)) discard;
+}

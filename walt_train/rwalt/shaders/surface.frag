@@ -1,6 +1,7 @@
 #version 430
 // The street's own surfaces, drawn once: asphalt with its paint, pavements, grass, kerbs, house fronts.
 #include light
+#include noise
 uniform float surface_seed;
 uniform vec2 lane_lines[8];      // y, dashed
 uniform int lane_line_count;
@@ -111,7 +112,8 @@ vec4 front(vec2 p) {
     float floor_height = 3.1, ground_floor = 3.5;
     if (z < ground_floor) {
         float sign_band = step(2.85, z) * step(z, 3.35) * step(0.5, x) * step(x, wide - 0.5);
-        vec3 sign = 0.08 + 0.5 * vec3(hash(vec2(house, 5.0)), hash(vec2(house, 6.0)), hash(vec2(house, 7.0))) * vec3(1.0, 0.8, 0.9);
+        vec2 pick = vec2(house * 17.0 + 3.0, surface_seed * 11.0);
+        vec3 sign = 0.03 + 0.42 * pow(vec3(hash(pick + 0.7), hash(pick + 31.3), hash(pick + 67.9)), vec3(2.2));
         float letters = step(0.45, hash(floor(vec2(x * 4.5, house)))) * band(z - 3.1, 0.11, 0.01) * band(x - wide * 0.5, wide * 0.22, 0.01);
         wall = mix(wall, mix(sign, vec3(0.75), letters), sign_band);
         emission = max(emission, sign_band * letters * 0.5);
@@ -120,11 +122,15 @@ vec4 front(vec2 p) {
         float is_door = which == floor(hash(vec2(house, 11.0)) * 4.0) ? 1.0 : 0.0;
         float opening = step(0.22, u) * step(u, bay - 0.22) * step(is_door > 0.5 ? 0.02 : 0.55, z) * step(z, 2.65);
         float frame = opening * (1.0 - step(0.3, u) * step(u, bay - 0.3) * step(z, 2.56) * step(is_door > 0.5 ? 0.1 : 0.64, z));
-        float inside = fbm(vec2(x * 1.9 + house * 3.0, z * 1.6 + which * 5.0));
-        vec3 glass = mix(vec3(0.016, 0.02, 0.024), vec3(0.16, 0.14, 0.11), smoothstep(0.42, 0.75, inside)) + vec3(0.05, 0.06, 0.07) * smoothstep(0.5, 2.6, z);
+        // Behind the pane a dim room with goods on a low shelf; before it a slanted reflection of the sky.
+        vec2 stall = vec2(floor(x / 0.42), house * 5.0 + floor(z / 0.5));
+        vec3 goods = 0.03 + 0.2 * vec3(hash(stall), hash(stall + 9.1), hash(stall + 4.7));
+        float inside = step(z, 0.75 + 0.7 * hash(stall.xx + house)) * step(0.12, fract(x / 0.42)) * step(is_door, 0.5);
+        vec3 glass = mix(vec3(0.022, 0.024, 0.026), goods, inside * 0.8);
+        glass += vec3(0.045, 0.053, 0.06) * smoothstep(0.3, 1.0, fract((x + z * 0.6) / 2.3 + house * 0.37)) * smoothstep(0.4, 2.6, z);
         wall = mix(wall, glass, opening);
         wall = mix(wall, style > 0.5 ? vec3(0.05) : vec3(0.4, 0.38, 0.35), frame);
-        emission = max(emission, opening * (1.0 - frame) * (0.35 + 0.5 * inside) * step(0.45, hash(vec2(house, 21.0))));
+        emission = max(emission, opening * (1.0 - frame) * (0.4 + 0.3 * inside) * step(0.45, hash(vec2(house, 21.0))));
     } else {
         float count = style > 0.55 ? 4.0 : 3.0;
         float bay = wide / count;
