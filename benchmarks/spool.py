@@ -1,0 +1,136 @@
+"""How fast the spool takes envelopes durably, against what the disk itself allows; and what kill -9 costs.
+
+    python -m benchmarks.spool --out docs/benchmarks/spool.json
+
+The raw limit is measured in the same run, in the same folder and with the same bytes: append and fdatasync, which is
+the least that any durable write costs. Processes that put envelopes into one spool are then killed at random moments;
+an envelope counts as promised once `accept` has returned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report import Report
+from walt_edge.capture.clock import live_moment
+from walt_edge.contract.messages import FrameHeader, Origin
+from walt_edge.privacy import Anonymiser, SealedEnvelope, seal
+from walt_edge.spool import Spool
+
+SIDE_PX = 168  # noise of this size is a JPEG of about 60 kB
+WARM_UP = 20
+
+
+def main() -> None:
+    """Measures, prints a table, writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure (default: the system's temporary folder)")
+    parser.add_argument("--envelopes", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--produce", nargs=2, metavar=("DIR", "SEED"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.produce:
+        _produce(Path(args.produce[0]), int(args.produce[1]))
+        return
+    report = Report("spool", seed=args.seed)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        _measure_puts(report, Path(folder), args.envelopes)
+        _measure_kills(report, Path(folder) / "kills", args.kills, random.Random(args.seed))
+    report.finish(args.out)
+
+
+def envelopes(count: int, seed: int) -> list[SealedEnvelope]:
+    """Envelopes of about 60 kB, all different."""
+    noise = np.random.default_rng(seed)
+    anonymiser = Anonymiser()
+    origin = Origin(
+        site="bench", device="walt-bench", camera="cam-1", model="none", anonymiser="", frame_wh=(SIDE_PX, SIDE_PX)
+    )
+    still = np.zeros((SIDE_PX, SIDE_PX), dtype=bool)
+    made = []
+    for _ in range(count):
+        picture = noise.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+        header = FrameHeader(origin=origin, captured=live_moment(0.0), holdout=False)
+        made.append(seal(header, anonymiser(picture, (), still)))
+    return made
+
+
+def _measure_puts(report: Report, folder: Path, count: int) -> None:
+    made = envelopes(count + WARM_UP, seed=1)
+    descriptor = os.open(folder / "raw", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def put_raw(one: SealedEnvelope) -> None:
+        os.write(descriptor, one.data)
+        os.fdatasync(descriptor)
+
+    raw = _rate(put_raw, made)
+    os.close(descriptor)
+    with Spool(folder, quota_bytes=1 << 40) as spool:
+        put = _rate(spool.accept, made)
+    report.add("envelope", np.mean([len(one.data) for one in made]) / 1e3, "kB")
+    report.add("append + fdatasync (the disk's limit)", raw, "1/s")
+    report.add("spool.accept, durable on return", put, "1/s")
+    report.add("share of the limit", 100 * put / raw, "%")
+
+
+def _rate(put: Callable[[SealedEnvelope], object], made: list[SealedEnvelope]) -> float:
+    for one in made[:WARM_UP]:
+        put(one)
+    start_s = time.perf_counter()
+    for one in made[WARM_UP:]:
+        put(one)
+    return (len(made) - WARM_UP) / (time.perf_counter() - start_s)
+
+
+def _measure_kills(report: Report, folder: Path, kills: int, chance: random.Random) -> None:
+    folder.mkdir()
+    promised: set[str] = set()
+    for round_ in range(kills):
+        producer = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.spool", "--produce", str(folder), str(round_ + 100)],
+            stdout=subprocess.PIPE,
+        )
+        assert producer.stdout is not None
+        for _ in range(chance.randrange(1, 60)):
+            promised.add(producer.stdout.readline().decode().strip())
+        producer.send_signal(signal.SIGKILL)
+        rest = producer.stdout.read().decode().split("\n")[:-1]
+        promised |= {line.strip() for line in rest}
+        producer.wait()
+    with Spool(folder, quota_bytes=1 << 40) as spool:
+        counts = spool.counts()
+    with sqlite3.connect(folder / "spool.sqlite3") as db:
+        held = [row[0] for row in db.execute("SELECT id FROM envelopes JOIN bodies USING (seq)")]
+    db.close()
+    report.add("kill -9", kills, "times")
+    report.add("promised", len(promised), "envelopes")
+    report.add("lost", len(promised - set(held)), "envelopes")
+    report.add("doubled", len(held) - len(set(held)), "envelopes")
+    report.add("counters off by", counts.accepted - len(held), "envelopes")
+
+
+def _produce(folder: Path, seed: int) -> None:
+    made = envelopes(100, seed)
+    with Spool(folder, quota_bytes=1 << 40) as spool:
+        for one in made:
+            spool.accept(one)
+            print(one.id, flush=True)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()
