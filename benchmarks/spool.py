@@ -31,6 +31,7 @@ from walt_edge.spool import Spool
 
 SIDE_PX = 168  # noise of this size is a JPEG of about 60 kB
 WARM_UP = 20
+BLOCKS = 20
 
 
 def main() -> None:
@@ -77,23 +78,29 @@ def _measure_puts(report: Report, folder: Path, count: int) -> None:
         os.write(descriptor, one.data)
         os.fdatasync(descriptor)
 
-    raw = _rate(put_raw, made)
-    os.close(descriptor)
+    raws, puts = [], []
     with Spool(folder, quota_bytes=1 << 40) as spool:
-        put = _rate(spool.accept, made)
-    report.add("envelope", np.mean([len(one.data) for one in made]) / 1e3, "kB")
+        for one in made[:WARM_UP]:
+            put_raw(one)
+            spool.accept(one)
+        # In turns, so that whatever else the disk does meets both.
+        for block in np.array_split(np.arange(WARM_UP, len(made)), BLOCKS):
+            some = [made[index] for index in block]
+            raws.append(_rate(put_raw, some))
+            puts.append(_rate(spool.accept, some))
+    os.close(descriptor)
+    raw, put = float(np.median(raws)), float(np.median(puts))
+    report.add("envelope", float(np.mean([len(one.data) for one in made])) / 1e3, "kB")
     report.add("append + fdatasync (the disk's limit)", raw, "1/s")
     report.add("spool.accept, durable on return", put, "1/s")
-    report.add("share of the limit", 100 * put / raw, "%")
+    report.add("share of the limit", 100 * float(np.median(np.divide(puts, raws))), "%")
 
 
 def _rate(put: Callable[[SealedEnvelope], object], made: list[SealedEnvelope]) -> float:
-    for one in made[:WARM_UP]:
-        put(one)
     start_s = time.perf_counter()
-    for one in made[WARM_UP:]:
+    for one in made:
         put(one)
-    return (len(made) - WARM_UP) / (time.perf_counter() - start_s)
+    return len(made) / (time.perf_counter() - start_s)
 
 
 def _measure_kills(report: Report, folder: Path, kills: int, chance: random.Random) -> None:
