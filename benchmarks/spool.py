@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Report
+from benchmarks.report import Report, arguments
 from walt_edge.capture.clock import live_moment
 from walt_edge.contract.messages import FrameHeader, Origin
 from walt_edge.privacy import Anonymiser, SealedEnvelope, seal
@@ -36,21 +36,18 @@ BLOCKS = 20
 
 def main() -> None:
     """Measures, prints a table, writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON")
+    parser = arguments(__doc__)
     parser.add_argument("--folder", type=Path, help="on the disk to measure (default: the system's temporary folder)")
-    parser.add_argument("--envelopes", type=int, default=1000)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--produce", nargs=2, metavar=("DIR", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.produce:
         _produce(Path(args.produce[0]), int(args.produce[1]))
         return
-    report = Report("spool", seed=args.seed)
+    count, kills = (200, 5) if args.quick else (1000, 50)
+    report = Report("spool", {"seed": args.seed, "envelopes": count})
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        _measure_puts(report, Path(folder), args.envelopes)
-        _measure_kills(report, Path(folder) / "kills", args.kills, random.Random(args.seed))
+        _measure_puts(report, Path(folder), count)
+        _measure_kills(report, Path(folder) / "kills", kills, random.Random(args.seed))
     report.finish(args.out)
 
 
@@ -90,10 +87,10 @@ def _measure_puts(report: Report, folder: Path, count: int) -> None:
             puts.append(_rate(spool.accept, some))
     os.close(descriptor)
     raw, put = float(np.median(raws)), float(np.median(puts))
-    report.add("envelope", float(np.mean([len(one.data) for one in made])) / 1e3, "kB")
+    report.add("envelope", float(np.mean([len(one.data) for one in made])) / 1e3, "kB", better="lower")
     report.add("append + fdatasync (the disk's limit)", raw, "1/s")
     report.add("spool.accept, durable on return", put, "1/s")
-    report.add("share of the limit", 100 * float(np.median(np.divide(puts, raws))), "%")
+    report.add("share of the limit", 100 * float(np.median(np.divide(puts, raws))), "%", target=60)
 
 
 def _rate(put: Callable[[SealedEnvelope], object], made: list[SealedEnvelope]) -> float:
@@ -125,9 +122,9 @@ def _measure_kills(report: Report, folder: Path, kills: int, chance: random.Rand
     db.close()
     report.add("kill -9", kills, "times")
     report.add("promised", len(promised), "envelopes")
-    report.add("lost", len(promised - set(held)), "envelopes")
-    report.add("doubled", len(held) - len(set(held)), "envelopes")
-    report.add("counters off by", counts.accepted - len(held), "envelopes")
+    report.add("lost", len(promised - set(held)), "envelopes", target=0, better="lower")
+    report.add("doubled", len(held) - len(set(held)), "envelopes", target=0, better="lower")
+    report.add("counters off by", counts.accepted - len(held), "envelopes", target=0, better="lower")
 
 
 def _produce(folder: Path, seed: int) -> None:
