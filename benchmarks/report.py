@@ -9,7 +9,7 @@ import platform
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 from tqdm import tqdm
 
@@ -57,7 +57,13 @@ class Report:
     rows: list[Row] = field(default_factory=list)
 
     def add(
-        self, what: str, value: float, unit: str = "", *, target: float | None = None, better: Better = "higher"
+        self,
+        what: str,
+        value: SupportsFloat,
+        unit: str = "",
+        *,
+        target: float | None = None,
+        better: Better = "higher",
     ) -> None:
         """Notes a figure and prints it at once, so that a long run shows where it is."""
         row = Row(what, float(value), unit, target, better)
