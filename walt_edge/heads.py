@@ -19,14 +19,17 @@ from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.vision.sightings import Reason, Sighting
 
 SURE_VEHICLE_SCORE = 0.6
-SMALLEST_PERSON_PX = 20
+SMALLEST_PERSON_PX = 20  # high: below this a silhouette is filled whole
+SMALL_PERSON_PX = 48  # high: below this a silhouette's edges are not to be trusted for a head
 TOUCH_PX = 2
 HEAD_DEPTH = 0.2  # of the height below where the head begins: head and neck; anatomy says 0.13 for the head alone
 HEAD_DEPTH_BY_WIDTH = 0.65  # of the shoulders: for people whose legs are hidden; anatomy says 0.5
 MAX_WIDTH = 0.75  # of the height: a wide stride
+MAX_PIECE_WIDTH = 1.3  # of the height: a torso over something that hides the rest
 GROUP = (0.2, 0.35)  # of the height: a column that far from the head's axis and that full is a second person
 DOUBT = (0.15, 0.25)  # the same, where it may be an arm, a bag or a stride as well
 COLUMN = 0.3  # of the height: a column less full than this is a hand or a foot, not a body with a head on top
+HEADLESS = 0.65  # of the body's width: a head is narrower, seen from the front
 GROW = 0.03  # of the height, beyond GROW_PX: silhouettes lose hair first
 GROW_PX = 3
 _UNSURE = {Reason.MERGED, Reason.FRAGMENT}
@@ -82,7 +85,7 @@ def _of_person(silhouette: PatchMask, frame_wh: tuple[int, int], *, surely_one: 
     cover = grown(PatchMask(tight.x, tight.y, part), grow)
     # Grown over what lies around, not over the rest of the body, which was judged to show no head.
     cover.mask[grow:-grow, grow:-grow] &= part | ~tight.mask
-    return [cover, _above(tight)] if _headless(tight.mask) else [cover]
+    return [cover, _above(tight)] if _may_lack_head(tight.mask) else [cover]
 
 
 def _head_part(mask: Mask) -> Mask:
@@ -125,17 +128,23 @@ def _cut_off(tight: PatchMask, frame_wh: tuple[int, int]) -> bool:
     return x0 <= 1 or y0 <= 1 or x1 >= frame_wh[0] - 1 or y1 >= frame_wh[1] - 1
 
 
-def _headless(mask: Mask) -> bool:
-    """Whether a silhouette begins as wide as its torso: its head may have looked like the background."""
-    height = mask.shape[0]
+def _may_lack_head(mask: Mask) -> bool:
+    """Whether a person's head may have looked like the background, so that the silhouette begins below it.
+
+    That is so if the silhouette is small, so that a head is a few pixels, or begins about as wide as its body.
+    """
+    height, width = mask.shape
+    if width > MAX_PIECE_WIDTH * height:
+        return False
     widths = mask.sum(axis=1)
-    return float(widths[: max(1, height // 12)].mean()) >= 0.75 * float(np.median(widths[: max(1, height // 2)]))
+    head = float(np.median(widths[height // 30 : height // 8 + 1]))
+    return height < SMALL_PERSON_PX or head >= HEADLESS * float(np.quantile(widths[: max(1, height // 2)], 0.75))
 
 
 def _above(tight: PatchMask) -> PatchMask:
     """Where the lost head of a silhouette may be: above the columns that it begins with."""
     height = tight.mask.shape[0]
-    rows = max(4, int(np.ceil(0.18 * height)))
+    rows = max(5, int(np.ceil(0.18 * height)))
     columns = tight.mask[: max(1, height // 12)].any(axis=0)
     return PatchMask(tight.x, tight.y - rows, np.tile(columns, (rows, 1)))
 
