@@ -214,7 +214,7 @@ def test_a_camera_before_which_nothing_moves(tmp_path: Path) -> None:
     process = demo(out, "--video", str(stills))
     _, log = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "watcher: saw 0 objects" in log.splitlines()[-1]
+    assert "watcher: saw 0 objects in" in log.splitlines()[-1]
     assert "A station did not do its work" in (out / "report.html").read_text()
 
 

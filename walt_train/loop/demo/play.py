@@ -167,7 +167,7 @@ class Demo:
                 for station in (agent, *helpers):
                     if not station.running:
                         raise station.failure()
-                bars.show("watched", journal.poll() + 1, film.frames)
+                bars.show("watched", _frames_so_far(journal, tap), film.frames)
                 bars.show("at home", tap.acknowledged, None, "envelope")
                 time.sleep(_POLL_S)
             is_whole = not camera.running
@@ -177,7 +177,7 @@ class Demo:
             if agent.wait(_FINISH_S) != 0:
                 raise agent.failure()
             bars.show("at home", tap.acknowledged, None, "envelope")
-        return film.frames if is_whole else journal.poll() + 1
+        return film.frames if is_whole else _frames_so_far(journal, tap)
 
     def _agent_words(self, url: str, port: int) -> list[str]:
         words = [program("walt-edge"), "run", "--rtsp", url, "--broker", f"{HOST}:{port}"]
@@ -214,6 +214,11 @@ class Demo:
         )
         write_report(self._out, report, evidence, matches)
         return report
+
+
+def _frames_so_far(journal: JournalTail, tap: Tap) -> int:
+    """How far the film is: by the journal, and by telemetry while the agent learns its plate and writes none."""
+    return max(journal.poll() + 1, tap.telemetry.frames_received if tap.telemetry else 0)
 
 
 def start_camera(stations: Stations, film: Film) -> tuple[Station, str]:

@@ -52,6 +52,7 @@ class Bars:
                 total=total,
                 desc=f"{name:>10}",
                 unit=unit,
+                bar_format=None if total else "{desc}: {n_fmt} {unit}s [{elapsed}]",
                 position=len(self._bars),
                 disable=None,
                 dynamic_ncols=True,

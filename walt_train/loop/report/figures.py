@@ -9,6 +9,8 @@ import msgspec
 from walt_train.loop.report.evidence import Evidence
 from walt_train.loop.report.truth import TruthReport
 
+_HINT = " (does anything move? learning the background alone takes some 15 s)"
+
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """What the camera played.
@@ -200,7 +202,11 @@ def gates_of(ledger: Ledger, least_crops: int) -> list[Gate]:
     return [
         Gate("camera", sent > 0, f"sent {sent} frames"),
         Gate("agent", watched >= max(1, sent // 10), f"watched {watched} of {sent} frames"),
-        Gate("watcher", ledger.objects_seen > 0, f"saw {ledger.objects_seen} objects; does anything move?"),
+        Gate(
+            "watcher",
+            ledger.objects_seen > 0,
+            f"saw {ledger.objects_seen} objects in {watched} frames{_HINT if ledger.objects_seen == 0 else ''}",
+        ),
         Gate(
             "choice",
             ledger.crops_chosen >= least_crops,

@@ -32,7 +32,7 @@ def overview(evidence: Evidence) -> Picture | None:
     sheet = np.full((main.shape[0] + 2 * _GAP + strip_h, WIDTH, 3), _PAPER, dtype=np.uint8)
     _paste(sheet, _GAP, _GAP, _captioned(main, "what it saw, anonymised"))
     side_x = 2 * _GAP + _MAIN
-    _paste(sheet, side_x, _GAP, _captioned(covered(evidence.plate, _SIDE, side_h), "the empty place"))
+    _paste(sheet, side_x, _GAP, _captioned(covered(evidence.plate, _SIDE, side_h), "the plate it learned"))
     _paste(sheet, side_x, 2 * _GAP + side_h, _captioned(covered(paths, _SIDE, side_h), "where it all went"))
     y = 2 * _GAP + main.shape[0]
     for row in tiles:

@@ -34,7 +34,7 @@ MEANINGS = {
     "merged": "more than one object in one silhouette",
     "short track": "it was not followed for long enough",
     "a better view was taken": "the same object was taken at a better moment",
-    "plate not learned yet": "the empty place was not known yet",
+    "plate not learned yet": "the background was not known yet",
     "disk full": "the spool had no room",
 }
 

@@ -126,12 +126,12 @@ def example_of(evidence: Evidence, reason: str, width: int, height: int) -> Pict
 
 
 def _telling(evidence: Evidence) -> Line | None:
-    """The sampled line with most whole and classified objects, then most objects."""
+    """The sampled line with most whole and classified objects, and fewest of which nothing can be said."""
 
-    def worth(line: Line) -> tuple[int, int]:
+    def worth(line: Line) -> int:
         whole = sum(not seen.reasons for seen in line.sightings)
         classified = sum(seen.label is not None for seen in line.sightings)
-        return 2 * whole + classified, len(line.sightings)
+        return 2 * whole + classified - 2 * (len(line.sightings) - classified)
 
     return max(evidence.sampled, key=worth, default=None)
 
