@@ -10,7 +10,6 @@ they are counted by themselves. `with CenterFace`: where `walt-edge models pull 
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -26,7 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report import Report
+from benchmarks.report import Report, arguments
 from walt_edge.camera import open_camera
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, Rle, decode_rle
@@ -41,6 +40,10 @@ LOOK_EVERY = 5
 _EARS, _SHOULDERS = (3, 4), (5, 6)
 
 
+Given = tuple[NDArray[np.uint8], Sequence[Sighting], Mask]
+"""What an anonymiser is called with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The visible pixels of a rendered person's head, its diameter, and whether the person walks all the time."""
@@ -53,7 +56,7 @@ class Head:
 class Recorder(Anonymiser):
     """An anonymiser that remembers what it was given for the newest frame."""
 
-    given: tuple[NDArray[np.uint8], Sequence[Sighting], Mask]
+    given: Given
 
     def __call__(self, bgr: NDArray[np.uint8], sightings: Sequence[Sighting], moving: Mask) -> AnonymisedImage:
         """Anonymises as ever."""
@@ -65,19 +68,12 @@ class Tally:
     """Heads by way of working and size."""
 
     def __init__(self) -> None:
-        self._filled: dict[tuple[str, int], list[bool]] = defaultdict(list)
-        self._walking: dict[str, list[bool]] = defaultdict(list)
+        self._walking: dict[tuple[str, int], list[bool]] = defaultdict(list)
         self._standing: dict[str, list[bool]] = defaultdict(list)
         self._ms: dict[str, list[float]] = defaultdict(list)
         self._share: dict[str, list[float]] = defaultdict(list)
 
-    def take(
-        self,
-        way: str,
-        anonymiser: Anonymiser,
-        given: tuple[NDArray[np.uint8], Sequence[Sighting], Mask],
-        heads: list[Head],
-    ) -> None:
+    def take(self, way: str, anonymiser: Anonymiser, given: Given, heads: list[Head]) -> None:
         """Anonymises one frame and counts its heads."""
         began = time.perf_counter()
         image = anonymiser(*given)
@@ -86,25 +82,23 @@ class Tally:
         self._share[way].append(float(filled.mean()))
         for head in heads:
             x0, y0, x1, y1 = head.visible.box_xyxy
-            done = filled[y0:y1, x0:x1][head.visible.mask].mean() >= FILLED
-            self._filled[way, int(np.searchsorted(BINS_PX, head.diameter_px)) - 1].append(bool(done))
-            (self._walking if head.walks else self._standing)[way].append(bool(done))
+            done = bool(filled[y0:y1, x0:x1][head.visible.mask].mean() >= FILLED)
+            size = int(np.searchsorted(BINS_PX, head.diameter_px)) - 1
+            (self._walking[way, size] if head.walks else self._standing[way]).append(done)
 
     def report(self, report: Report) -> None:
-        """Adds one row per way and size."""
+        """Adds the rows of every way."""
         for way, times in self._ms.items():
-            everything: list[bool] = []
             for size in range(len(BINS_PX) - 1):
-                heads = self._filled[way, size]
-                everything += heads
-                if heads:
-                    report.add(f"{way}: heads of {_range(size)} filled (of {len(heads)})", 100 * np.mean(heads), "%")
-            for whose, heads in (("who walk", self._walking[way]), ("who have stood still", self._standing[way])):
-                if heads:
-                    report.add(f"{way}: heads of people {whose} filled (of {len(heads)})", 100 * np.mean(heads), "%")
-            report.add(f"{way}: all heads filled (of {len(everything)})", 100 * np.mean(everything), "%")
-            report.add(f"{way}: picture filled", 100 * np.mean(self._share[way]), "%")
-            report.add(f"{way}: time a frame, median", np.median(times), "ms")
+                _add_share(report, f"{way}: heads of {_range(size)}, walking", self._walking[way, size])
+            _add_share(report, f"{way}: heads of any size, standing", self._standing[way])
+            report.add(f"{way}: of the picture filled", 100 * np.mean(self._share[way]), "%", better="lower")
+            report.add(f"{way}: a frame, median", np.median(times), "ms", better="lower")
+
+
+def _add_share(report: Report, what: str, done: list[bool]) -> None:
+    if done:
+        report.add(f"{what} (n = {len(done)})", 100 * np.mean(done), "%")
 
 
 def _range(size: int) -> str:
@@ -114,16 +108,14 @@ def _range(size: int) -> str:
 
 def main() -> None:
     """Renders, measures, prints a table, writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON")
+    parser = arguments(__doc__)
     parser.add_argument("--preset", default="street", help="of the rendered street: street or busy")
     parser.add_argument("--street", type=Path, help="a folder that walt-train rwalt wrote (default: renders one)")
-    parser.add_argument("--frames", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    report = Report("privacy", seed=args.seed)
+    frames = 250 if args.quick else 600
+    report = Report("privacy", {"seed": args.seed, "preset": args.preset, "frames": frames})
     with tempfile.TemporaryDirectory() as scratch:
-        street = args.street or _render(Path(scratch), args.preset, args.seed, args.frames)
+        street = args.street or _render(Path(scratch), args.preset, args.seed, frames)
         _measure(street).report(report)
     report.finish(args.out)
 
@@ -137,7 +129,7 @@ def _render(folder: Path, preset: str, seed: int, frames: int) -> Path:
         "--frames",
         str(frames),
     ]
-    subprocess.run([*command, "--size", "960x540", "--preset", preset, "--out", str(folder)], check=True)
+    subprocess.run([*command, "--preset", preset, "--out", str(folder)], check=True)
     return folder
 
 
@@ -175,9 +167,7 @@ def _visible(annotation: dict[str, Any]) -> PatchMask:
     return PatchMask.from_full(decode_rle(msgspec.convert(annotation["visible_segmentation"], Rle)))
 
 
-def _given(
-    bgr: NDArray[np.uint8], annotations: list[dict[str, Any]]
-) -> tuple[NDArray[np.uint8], Sequence[Sighting], Mask]:
+def _given(bgr: NDArray[np.uint8], annotations: list[dict[str, Any]]) -> Given:
     """What perfect eyes would hand to the anonymiser."""
     moving = np.zeros(bgr.shape[:2], dtype=bool)
     sightings = []
