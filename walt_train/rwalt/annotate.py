@@ -136,9 +136,10 @@ def _keypoints(street: Street, thing: SceneObject, visible: PatchMask) -> tuple[
         if depth <= 0 or not (0 <= u < width and 0 <= v < height):
             out += [0, 0, 0]
             continue
+        u, v = math.floor(u * 100) / 100, math.floor(v * 100) / 100  # rounded down, so that the pixel stays the same
         column, row = math.floor(u), math.floor(v)
         shown = x0 <= column < x1 and y0 <= row < y1 and bool(visible.mask[row - y0, column - x0])
-        out += [round(u, 2), round(v, 2), 2 if shown and not hidden_side else 1]
+        out += [u, v, 2 if shown and not hidden_side else 1]
         labelled += 1
     return out, labelled
 

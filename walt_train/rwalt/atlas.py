@@ -27,7 +27,8 @@ def pack(sizes_wh: Sequence[tuple[int, int]], atlas_wh: tuple[int, int]) -> list
     x = y = shelf_h = 0
     for index in order:
         width, height = sizes_wh[index]
-        assert width <= atlas_wh[0] and height <= atlas_wh[1], "the atlas is at least as large as the frame"
+        assert width <= atlas_wh[0], "the atlas is at least as large as the frame"
+        assert height <= atlas_wh[1]
         if x + width > atlas_wh[0]:
             x, y, shelf_h = 0, y + shelf_h, 0
         if y + height > atlas_wh[1]:

@@ -49,17 +49,16 @@ class _Walker:
 
 
 class Crowd:
-    """Simulates all people of a street.
+    """Simulates all people of a street; their track ids are even.
 
     Args:
         layout: The street.
-        first_id: The first track id to give.
     """
 
-    def __init__(self, layout: Layout, first_id: int) -> None:
+    def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._rng = stream(layout.seed, "crowd")
-        self._next_id = first_id
+        self._next_id = 2
         self._walkers: list[_Walker] = []
         self._done: list[Track] = []
         self.models: list[PersonModel] = []
@@ -69,7 +68,8 @@ class Crowd:
             "far": (road.kerb_far + 0.35, road.front_far - 0.45),
         }
         self._ends = {name: self._range(low, high) for name, (low, high) in self._bounds.items()}
-        self._discs = np.array([(p.x_m, p.y_m, p.radius_m + 0.28) for p in layout.props])
+        self._posts = np.array([(p.x_m, p.y_m) for p in layout.props])
+        self._post_radii = np.array([p.radius_m + 0.28 for p in layout.props])
 
     def _range(self, low: float, high: float) -> tuple[float, float]:
         edges = [self._layout.camera.visible_x(y, (0.0, 1.0, 2.0)) for y in (low, high)]
@@ -145,7 +145,7 @@ class Crowd:
             walker = _Walker(self._next_id, len(self.models) - 1, pace, own, Path(time_s), start.x, start.y)
             walker.heading = math.atan2(own[0].y - start.y, own[0].x - start.x)
             walker.look_at = centre if look and count > 1 else None
-            self._next_id += 1
+            self._next_id += 2
             self._walkers.append(walker)
 
     def _inside(self, leg: _Leg, y: float) -> float:
@@ -190,7 +190,6 @@ class Crowd:
 
     def _avoid(self, at: Floats, velocity: Floats, wished: Floats) -> Floats:
         """Turns wished velocities aside from people and posts ahead."""
-        out = wished.copy()
         between = at[None] - at[:, None]
         distance = np.hypot(between[..., 0], between[..., 1]) + np.eye(len(at)) * 99
         closing = -np.einsum("ijk,ijk->ij", between, velocity[None] - velocity[:, None]) / distance
@@ -200,14 +199,18 @@ class Crowd:
         rightward = np.stack([wished[:, 1], -wished[:, 0]], axis=-1) / speed[:, None]
         offside = np.einsum("ijk,ik->ij", between, rightward)
         turn = (weight * ahead * np.where(offside > 0.05, -1.0, 1.0)).sum(axis=1)
-        out += rightward * np.clip(turn, -0.9, 0.9)[:, None]
-        for x, y, radius in self._discs:
-            to = np.array([x, y]) - at
-            far = np.hypot(*to.T) + 1e-6
-            facing = np.einsum("ik,ik->i", to, wished) / (far * speed) > 0.4
-            side = np.where(np.einsum("ik,ik->i", to, rightward) > 0, -1.0, 1.0)
-            out += rightward * (np.clip(1 - (far - radius) / 1.5, 0, 1) * facing * side * 0.9)[:, None]
-        return out
+        sideways = np.clip(turn, -0.9, 0.9) + self._around_posts(at, wished / speed[:, None], rightward)
+        turned: Floats = wished + rightward * sideways[:, None]
+        return turned
+
+    def _around_posts(self, at: Floats, ahead: Floats, rightward: Floats) -> Floats:
+        """(n,) how much to step to the right, for the posts that stand in the way."""
+        to = self._posts[None] - at[:, None]
+        far = np.hypot(to[..., 0], to[..., 1]) + 1e-6
+        facing = np.einsum("ijk,ik->ij", to, ahead) / far > 0.4
+        side = np.where(np.einsum("ijk,ik->ij", to, rightward) > 0, -1.0, 1.0)
+        sideways: Floats = (np.clip(1 - (far - self._post_radii) / 1.5, 0, 1) * facing * side * 0.9).sum(axis=1)
+        return sideways
 
     def _separate(self, at: Floats, rooted: Floats) -> Floats:
         """Pushes apart who overlaps; who stands gives way less than who walks."""
@@ -219,10 +222,9 @@ class Crowd:
             share = give[:, None] / (give[:, None] + give[None])
             direction = between / np.maximum(distance, 1e-3)[..., None]
             at = at - (direction * (excess * share)[..., None]).sum(axis=1)
-            for x, y, radius in self._discs:
-                away = at - (x, y)
-                far = np.maximum(np.hypot(*away.T), 1e-6)
-                at = at + away / far[:, None] * np.clip(radius - far, 0, None)[:, None]
+            away = at[:, None] - self._posts[None]
+            far = np.maximum(np.hypot(away[..., 0], away[..., 1]), 1e-6)
+            at = at + (away * (np.clip(self._post_radii - far, 0, None) / far)[..., None]).sum(axis=1)
         return at
 
     def _move(self, walker: _Walker, place: Floats, old: Floats) -> None:

@@ -133,7 +133,7 @@ def write_dataset(config: StreetConfig, output: Output, workers: int) -> Iterato
 def _render_all(stack: ExitStack, street: Street, output: Output, workers: int) -> Iterator[_Rendered]:
     if workers <= 1:
         return _render_some(street, range(street.config.frames), output)
-    return _Crew(stack, street.config, output, min(workers, street.config.frames)).frames()
+    return _Crew(stack, street, output, min(workers, street.config.frames)).frames()
 
 
 def _render_some(street: Street, frames: range, output: Output) -> Iterator[_Rendered]:
@@ -164,16 +164,16 @@ def _write_image(path: Path, bgr: NDArray[np.uint8]) -> None:
 
 
 class _Crew:
-    """Worker processes, each with a pipe of its own; they end with the stack."""
+    """Worker processes, each with the simulated street and a pipe of its own; they end with the stack."""
 
-    def __init__(self, stack: ExitStack, config: StreetConfig, output: Output, workers: int) -> None:
-        self._frames = config.frames
+    def __init__(self, stack: ExitStack, street: Street, output: Output, workers: int) -> None:
+        self._frames = street.config.frames
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection[Any, Any]] = []
         for number in range(workers):
             receiver, sender = context.Pipe(duplex=False)
-            share = range(number, config.frames, workers)
-            process = context.Process(target=_work, args=(config, output, share, sender), daemon=True)
+            share = range(number, street.config.frames, workers)
+            process = context.Process(target=_work, args=(street, output, share, sender), daemon=True)
             process.start()
             sender.close()
             stack.callback(_end, process, receiver)
@@ -199,14 +199,14 @@ def _end(process: SpawnProcess, receiver: Connection[Any, Any]) -> None:
     process.join()
 
 
-def _work(config: StreetConfig, output: Output, share: range, sender: Connection[Any, Any]) -> None:
+def _work(street: Street, output: Output, share: range, sender: Connection[Any, Any]) -> None:
     """A worker's life. Ctrl-C is the parent's to handle; a closed pipe means that nobody wants more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One process a core already: threads of the software rasteriser would only contend.
     os.environ["LP_NUM_THREADS"] = "0"
     cv2.setNumThreads(1)
     try:
-        for rendered in _render_some(Street(config), share, output):
+        for rendered in _render_some(street, share, output):
             sender.send(rendered)
     except WaltError as error:
         sender.send(error)

@@ -88,7 +88,10 @@ def _cut(canvas: Mask, mask: PatchMask) -> Mask:
 
 
 def encode_patch(patch: PatchMask, size_wh: tuple[int, int]) -> Rle:
-    """Encodes a patch as a mask of the whole frame; the same as `encode_rle(patch.full(...))`, but only its columns are looked at."""
+    """Encodes a patch as a mask of the whole frame.
+
+    The result is that of `encode_rle(patch.full(...))`, but only the patch's own columns are looked at.
+    """
     width, height = size_wh
     patch_h, patch_w = patch.mask.shape
     columns = np.zeros((patch_w, height), dtype=bool)

@@ -149,7 +149,7 @@ class Light:
     exposure: float
 
     def at(self, time_s: float) -> tuple[float, float]:
-        """Factors of sun and sky at a time: clouds drift, in minutes, the sun by up to a fifth, the sky by a twentieth."""
+        """Factors of sun and sky at a time: clouds drift, in minutes, the sun by a fifth, the sky by a twentieth."""
         waves = [
             math.sin(2 * math.pi * time_s / period + phase)
             for period, phase in zip(self.drift_periods_s, self.drift_phases, strict=True)
@@ -171,7 +171,7 @@ class Signal:
         return (time_s + self.offset_s) % (self.green_s + self.red_s) >= self.green_s
 
     def may_walk(self, time_s: float) -> bool:
-        """Whether people may step onto the crosswalk: vehicles have halted, and there is time to reach the other side."""
+        """Whether people may step onto the crosswalk: vehicles have halted, and there is time to get across."""
         into_red = (time_s + self.offset_s) % (self.green_s + self.red_s) - self.green_s
         return 3.0 <= into_red <= self.red_s - self.cross_s - 1.0
 

@@ -103,7 +103,7 @@ def quads(corners: Floats) -> Floats:
 
 
 def grid_faces(points: Floats, closed: bool = False) -> Floats:
-    """Quads (rows-1, columns-1 or columns, 4, 3) of a (rows, columns, 3) grid; `closed` joins the last column to the first."""
+    """(rows-1, columns-1, 4, 3) quads of a (rows, columns, 3) grid; `closed` joins the last to the first."""
     following = np.roll(points, -1, axis=1)
     if not closed:
         points, following = points[:, :-1], following[:, :-1]

@@ -83,7 +83,7 @@ def _first_is_nearer(first: Standing, second: Standing, eye_xy: Floats, closer: 
 
 
 def _widest_gap(first: Floats, second: Floats, flip: bool = False) -> tuple[float, Floats, float]:
-    """The widest separation along the edge normals of `first`: (gap, normal from the one to the other, where it begins).
+    """The widest separation along the edge normals of `first`: (gap, normal towards `second`, where it begins).
 
     With `flip` the normal points from `second` to `first`, so that both calls speak of the same direction.
     """

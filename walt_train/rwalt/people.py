@@ -65,11 +65,13 @@ _HAIR: tuple[Colour, ...] = (
     (0.3, 0.3, 0.29),
 )
 _TOPS: tuple[Colour, ...] = (
-    (0.7, 0.7, 0.68), (0.02, 0.02, 0.022), (0.05, 0.055, 0.07), (0.4, 0.02, 0.02), (0.03, 0.08, 0.3), (0.08, 0.2, 0.1),
-    (0.6, 0.42, 0.05), (0.45, 0.17, 0.05), (0.25, 0.27, 0.3), (0.4, 0.1, 0.2), (0.15, 0.3, 0.42), (0.22, 0.14, 0.09),
+    (0.7, 0.7, 0.68), (0.02, 0.02, 0.022), (0.05, 0.055, 0.07), (0.4, 0.02, 0.02), (0.03, 0.08, 0.3),
+    (0.08, 0.2, 0.1), (0.6, 0.42, 0.05), (0.45, 0.17, 0.05), (0.25, 0.27, 0.3),
+    (0.4, 0.1, 0.2), (0.15, 0.3, 0.42), (0.22, 0.14, 0.09),
 )  # fmt: skip
 _BOTTOMS: tuple[Colour, ...] = (
-    (0.025, 0.04, 0.085), (0.015, 0.015, 0.018), (0.05, 0.075, 0.14), (0.3, 0.24, 0.15), (0.16, 0.16, 0.17), (0.1, 0.07, 0.045),
+    (0.025, 0.04, 0.085), (0.015, 0.015, 0.018), (0.05, 0.075, 0.14), (0.3, 0.24, 0.15), (0.16, 0.16, 0.17),
+    (0.1, 0.07, 0.045),
 )  # fmt: skip
 
 
@@ -156,7 +158,7 @@ def part_meshes() -> dict[str, Mesh]:
 
 
 def stride_phase(distance_m: Floats, height_m: Floats) -> Floats:
-    """Gait phase, radians, after walking `distance_m`: half a turn a step, steps as long as the hips' swing makes them."""
+    """Gait phase, radians, after walking `distance_m`: half a turn a step, as long as the hips' swing makes it."""
     step = 2 * (THIGH + SHIN + ANKLE) * height_m * np.sin(SWING)
     return np.asarray(distance_m / step * np.pi)
 

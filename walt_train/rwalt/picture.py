@@ -176,7 +176,7 @@ def _contact_patch(thing: SceneObject, ground_m: float) -> tuple[float, ...]:
     state = thing.state
     frame = (state.x_m, state.y_m, float(np.cos(state.heading)), float(np.sin(state.heading)))
     if thing.box3d is None:
-        return (*frame, 0.3, 0.24, ground_m + 0.012, 0.55)
+        return (*frame, 0.36, 0.3, ground_m + 0.012, 0.5)
     length, width, _ = thing.box3d.size_lwh
     return (*frame, length * 0.49, width * 0.49, 0.012, 0.8)
 

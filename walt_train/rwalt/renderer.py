@@ -77,6 +77,11 @@ class Renderer:
 
     def draw(self, index: int, with_masks: bool = True) -> Drawn:
         """Draws frame `index`; without masks the picture alone, for comparison of cost."""
+        # Another renderer may have made its own context the current one.
+        with self._gl:
+            return self._draw(index, with_masks)
+
+    def _draw(self, index: int, with_masks: bool) -> Drawn:
         objects = self.street.objects(index)
         batch = self._batch(objects)
         masks = self._mask_pass.amodal(batch) if with_masks else []
@@ -112,7 +117,8 @@ class Renderer:
         self._slice(batch, dict(enumerate(drawn.ranks)), len(drawn.objects))
         statics = self._lit_statics(drawn.index, drawn.static_ranks, len(drawn.objects))
         statics.rows["tint"][:, 3] = 0
-        return self._mask_pass.id_map([batch, statics], sliced)
+        with self._gl:
+            return self._mask_pass.id_map([batch, statics], sliced)
 
     def _batch(self, objects: Sequence[SceneObject]) -> Batch:
         return self._store.batch(*instances_of(objects), [thing.standing.box for thing in objects])

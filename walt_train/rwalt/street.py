@@ -12,6 +12,7 @@ import numpy as np
 from walt_edge.contract.errors import UsageError
 from walt_train.rwalt.crowd import Crowd
 from walt_train.rwalt.furniture import Piece, make_pieces
+from walt_train.rwalt.glb import GlbMeshes, load_meshes
 from walt_train.rwalt.layout import Layout, Prop, make_layout, preset_named, stream
 from walt_train.rwalt.meshes import Mesh, moved
 from walt_train.rwalt.order import Standing
@@ -78,14 +79,16 @@ class Street:
         self.config = config
         dusk = config.light == "dusk" or (config.light == "auto" and stream(config.seed, "dusk").random() < 0.25)
         self.layout: Layout = make_layout(config.seed, preset_named(config.preset), config.size_wh, dusk)
-        self.meshes: dict[str, Mesh] = {name: mesh for name, mesh in part_meshes().items()}
+        self.meshes: dict[str, Mesh] = dict(part_meshes())
+        self._glb = GlbMeshes((), ()) if config.meshes is None else load_meshes(config.meshes)
         self.vehicles, weights = self._vehicle_models()
         self.pieces = self._static_pieces()
         end_s = config.frames / config.fps + 1.0
-        traffic = Traffic(self.layout, self.vehicles, weights, first_id=1)
-        self.tracks: list[Track] = traffic.run(-WARM_UP_S, end_s)
-        crowd = Crowd(self.layout, first_id=1 + max((track.track_id for track in self.tracks), default=0))
-        self.tracks += crowd.run(-WARM_UP_S, end_s)
+        traffic = Traffic(self.layout, self.vehicles, weights)
+        crowd = Crowd(self.layout)
+        tracks = traffic.run(-WARM_UP_S, end_s) + crowd.run(-WARM_UP_S, end_s)
+        # In the order of their ids, which does not depend on how long the simulation goes on.
+        self.tracks: list[Track] = sorted(tracks, key=lambda track: track.track_id)
         self.people = crowd.models
         self._stage = Stage(self.layout.camera, self.layout.road.ground_m, self.vehicles, self.people, dusk)
 
@@ -136,12 +139,10 @@ class Street:
             for variant in range(variants):
                 models.append(make_vehicle(name, stream(self.config.seed, "vehicle", name, variant)))
                 weights.append(weight / variants)
-        if self.config.meshes is not None:
-            from walt_train.rwalt.glb import load_meshes
-
-            self._glb = load_meshes(self.config.meshes)
-            models += self._glb.vehicles
-            weights += [1.0 / len(self._glb.vehicles)] * len(self._glb.vehicles)
+        for model in self._glb.vehicles:
+            models.append(model)
+            # A bicycle without a rider stands; it does not ride along the lane.
+            weights.append(0.0 if model.size_lwh[1] < 1.0 else 1.0 / len(self._glb.vehicles))
         for index, model in enumerate(models):
             self.meshes[f"vehicle{index}"] = model.body
             if model.wheel is not None:
@@ -150,11 +151,10 @@ class Street:
 
     def _static_pieces(self) -> list[StaticPiece]:
         out: list[StaticPiece] = []
-        glb_props = list(self._glb.props) if self.config.meshes is not None else []
         for number, prop in enumerate(self.layout.props):
             pieces = make_pieces(prop, self.config.seed)
-            if prop.kind in ("sign", "bollard", "bin") and glb_props:
-                pieces = [glb_props[number % len(glb_props)][1]]
+            if prop.kind in ("sign", "bollard", "bin") and self._glb.props:
+                pieces = [self._glb.props[number % len(self._glb.props)][1]]
             out += [self._place(f"static{number}.{part}", prop, piece) for part, piece in enumerate(pieces)]
         return out
 

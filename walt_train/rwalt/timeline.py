@@ -65,7 +65,9 @@ class Track:
         before = max(after - 1, 0)
         span = self.at_s[after] - self.at_s[before]
         share = (time_s - self.at_s[before]) / span if span > 0 else 0.0
-        x, y, heading, speed, travelled, braking = self.states[before] * (1 - share) + self.states[after] * share
+        # a + (b - a) * share: exactly a where nothing changes.
+        step = self.states[after] - self.states[before]
+        x, y, heading, speed, travelled, braking = self.states[before] + step * share
         return State(float(x), float(y), float(heading), float(speed), float(travelled), bool(braking > 0.5))
 
     def still_at(self, time_s: float) -> tuple[float, float] | None:

@@ -51,7 +51,7 @@ class _Vehicle:
 
     def lateral(self) -> float:
         """0 in the lane, 1 in the bay."""
-        if self.bay is None:
+        if self.bay is None or self.stage == "driving":
             return 0.0
         along = self.bay.s - self.s if self.stage in ("arriving", "standing") else self.s - self.bay.s
         share = 1.0 - min(max(along / MERGE_M, 0.0), 1.0)
@@ -63,20 +63,20 @@ class _Vehicle:
 
 
 class Traffic:
-    """Simulates all vehicles of a street, from before its beginning to its end.
+    """Simulates all vehicles of a street, from before its beginning to its end; their track ids are odd.
 
     Args:
         layout: The street.
         models: What vehicles look like.
-        first_id: The first track id to give.
+        weights: How often each model is seen.
     """
 
-    def __init__(self, layout: Layout, models: list[VehicleModel], weights: list[float], first_id: int) -> None:
+    def __init__(self, layout: Layout, models: list[VehicleModel], weights: list[float]) -> None:
         self._layout = layout
         self._models = models
         self._weights = np.asarray(weights) / sum(weights)
         self._rng = stream(layout.seed, "traffic")
-        self._next_id = first_id
+        self._next_id = 1
         self._reach_m = _reach_m(layout)
         self._lanes: dict[Lane, list[_Vehicle]] = {lane: [] for lane in layout.road.lanes}
         self._due_s = dict.fromkeys(layout.road.lanes, 0.0)
@@ -117,7 +117,7 @@ class Traffic:
             path=Path(time_s),
             colour=draw_paint(rng),
         )
-        self._next_id += 1
+        self._next_id += 2
         free = [bay for bay in self._bays if bay.lane is lane and not bay.taken]
         if free and not heavy and rng.random() < 0.3:
             vehicle.bay = free[int(rng.integers(len(free)))]
@@ -159,7 +159,7 @@ class Traffic:
             path.add(x, y, heading, 0.0, 0.0, False)
             path.at_s.append(time_s)
         self._done.append(path.track(self._next_id, model, draw_paint(self._rng), person=False))
-        self._next_id += 1
+        self._next_id += 2
 
     def _seen(self, lane: Lane) -> tuple[float, float]:
         left, right = self._layout.camera.visible_x(lane.y_m)

@@ -41,7 +41,8 @@ KEYPOINTS = (
 )
 
 SKELETON = (
-    (1, 2), (3, 4), (1, 3), (2, 4), (5, 6), (7, 8), (5, 7), (6, 8), (1, 9), (2, 10), (3, 11), (4, 12), (9, 5), (10, 6), (11, 7), (12, 8),
+    (1, 2), (3, 4), (1, 3), (2, 4), (5, 6), (7, 8), (5, 7), (6, 8), (1, 9), (2, 10), (3, 11), (4, 12), (9, 5),
+    (10, 6), (11, 7), (12, 8),
 )  # fmt: skip
 """Pairs of keypoints, from 1, as COCO has them."""
 
@@ -95,20 +96,36 @@ class Shape:
     window_m: float = 1.0
 
 
-_SEDAN = ((0.5, 0.52, 0.8), (0.485, 0.68, 0.9), (0.44, 0.76, 0.97), (0.22, 0.94, 1.0), (0.06, 1.38, 1.0), (-0.06, 1.45, 1.0),
-          (-0.2, 1.41, 1.0), (-0.35, 1.04, 1.0), (-0.46, 0.99, 0.95), (-0.49, 0.86, 0.9), (-0.5, 0.55, 0.84))  # fmt: skip
-_HATCH = ((0.5, 0.5, 0.8), (0.48, 0.7, 0.9), (0.42, 0.8, 0.97), (0.25, 0.98, 1.0), (0.09, 1.43, 1.0), (-0.06, 1.5, 1.0),
-          (-0.34, 1.44, 1.0), (-0.46, 1.02, 0.96), (-0.49, 0.85, 0.92), (-0.5, 0.5, 0.86))  # fmt: skip
-_ESTATE = ((0.5, 0.55, 0.82), (0.485, 0.8, 0.92), (0.42, 0.92, 0.98), (0.22, 1.05, 1.0), (0.1, 1.62, 1.0), (-0.05, 1.7, 1.0),
-           (-0.4, 1.66, 1.0), (-0.475, 1.12, 0.98), (-0.495, 0.9, 0.95), (-0.5, 0.5, 0.9))  # fmt: skip
-_VAN = ((0.5, 0.6, 0.84), (0.485, 0.95, 0.94), (0.42, 1.15, 0.98), (0.38, 1.22, 1.0), (0.28, 1.98, 1.0), (0.2, 2.1, 1.0),
-        (-0.45, 2.12, 1.0), (-0.49, 2.05, 0.98), (-0.5, 0.6, 0.97))  # fmt: skip
-_PICKUP = ((0.5, 0.6, 0.84), (0.485, 0.92, 0.93), (0.42, 1.02, 0.98), (0.2, 1.14, 1.0), (0.1, 1.72, 1.0), (-0.02, 1.78, 1.0),
-           (-0.12, 1.74, 1.0), (-0.15, 1.1, 1.0), (-0.16, 1.08, 1.0), (-0.49, 1.08, 1.0), (-0.5, 0.6, 0.97))  # fmt: skip
-_BUS = ((0.5, 0.8, 0.94), (0.495, 1.25, 0.97), (0.485, 2.7, 0.98), (0.47, 2.98, 1.0), (0.3, 3.02, 1.0), (-0.47, 3.02, 1.0),
-        (-0.493, 2.9, 0.99), (-0.5, 1.2, 0.98))  # fmt: skip
-_CAB = ((0.5, 0.7, 0.92), (0.493, 1.15, 0.97), (0.48, 1.35, 1.0), (0.45, 2.15, 1.0), (0.42, 2.3, 1.0), (0.3, 2.32, 1.0),
-        (0.27, 2.3, 1.0), (0.265, 0.9, 0.98))  # fmt: skip
+_SEDAN = (
+    (0.5, 0.52, 0.8), (0.485, 0.68, 0.9), (0.44, 0.76, 0.97), (0.22, 0.94, 1.0), (0.06, 1.38, 1.0),
+    (-0.06, 1.45, 1.0), (-0.2, 1.41, 1.0), (-0.35, 1.04, 1.0), (-0.46, 0.99, 0.95), (-0.49, 0.86, 0.9),
+    (-0.5, 0.55, 0.84),
+)  # fmt: skip
+_HATCH = (
+    (0.5, 0.5, 0.8), (0.48, 0.7, 0.9), (0.42, 0.8, 0.97), (0.25, 0.98, 1.0), (0.09, 1.43, 1.0),
+    (-0.06, 1.5, 1.0), (-0.34, 1.44, 1.0), (-0.46, 1.02, 0.96), (-0.49, 0.85, 0.92), (-0.5, 0.5, 0.86),
+)  # fmt: skip
+_ESTATE = (
+    (0.5, 0.55, 0.82), (0.485, 0.8, 0.92), (0.42, 0.92, 0.98), (0.22, 1.05, 1.0), (0.1, 1.62, 1.0),
+    (-0.05, 1.7, 1.0), (-0.4, 1.66, 1.0), (-0.475, 1.12, 0.98), (-0.495, 0.9, 0.95), (-0.5, 0.5, 0.9),
+)  # fmt: skip
+_VAN = (
+    (0.5, 0.6, 0.84), (0.485, 0.95, 0.94), (0.42, 1.15, 0.98), (0.38, 1.22, 1.0), (0.28, 1.98, 1.0),
+    (0.2, 2.1, 1.0), (-0.45, 2.12, 1.0), (-0.49, 2.05, 0.98), (-0.5, 0.6, 0.97),
+)  # fmt: skip
+_PICKUP = (
+    (0.5, 0.6, 0.84), (0.485, 0.92, 0.93), (0.42, 1.02, 0.98), (0.2, 1.14, 1.0), (0.1, 1.72, 1.0),
+    (-0.02, 1.78, 1.0), (-0.12, 1.74, 1.0), (-0.15, 1.1, 1.0), (-0.16, 1.08, 1.0), (-0.49, 1.08, 1.0),
+    (-0.5, 0.6, 0.97),
+)  # fmt: skip
+_BUS = (
+    (0.5, 0.8, 0.94), (0.495, 1.25, 0.97), (0.485, 2.7, 0.98), (0.47, 2.98, 1.0), (0.3, 3.02, 1.0),
+    (-0.47, 3.02, 1.0), (-0.493, 2.9, 0.99), (-0.5, 1.2, 0.98),
+)  # fmt: skip
+_CAB = (
+    (0.5, 0.7, 0.92), (0.493, 1.15, 0.97), (0.48, 1.35, 1.0), (0.45, 2.15, 1.0), (0.42, 2.3, 1.0),
+    (0.3, 2.32, 1.0), (0.27, 2.3, 1.0), (0.265, 0.9, 0.98),
+)  # fmt: skip
 
 SHAPES: dict[str, Shape] = {
     "sedan": Shape((4.6, 1.8, 1.45), _SEDAN, 0.93, 0.32, (0.31, -0.3), (0.22, -0.35), 1.05),
@@ -136,7 +153,6 @@ class VehicleModel:
         hubs: (4, 3) wheel centres: front left, front right, rear left, rear right.
         keypoints: (12, 3) in the order of `KEYPOINTS`.
         facing: (12, 3) outward directions, to tell a point on the far side.
-        painted: Whether the instance's paint colours it.
     """
 
     name: str
@@ -147,7 +163,6 @@ class VehicleModel:
     hubs: Floats
     keypoints: Floats
     facing: Floats = field(repr=False)
-    painted: bool = True
 
 
 def make_vehicle(name: str, rng: np.random.Generator) -> VehicleModel:
@@ -262,31 +277,27 @@ def _cap(ring: Floats, paint: float) -> Mesh:
 
 
 def _fittings(stations: Floats, size: tuple[float, float, float], lift: float, name: str) -> list[Mesh]:
-    """Lights, licence plates, grille, bumpers, mirrors, floor."""
+    """Lights and licence plates, and all that is black: grille, bumpers, mirrors, door seams, floor."""
     length, width, _ = size
     light_z = _light_height(name, lift)
+    cowl = float(stations[min(3, len(stations) - 1), 0]) - 0.12
+    mirror_z = light_z + (0.95 if name in ("bus", "truck") else 0.33)
+    black = [box((0.12, width * 0.42, 0.13), (length / 2 - 0.04, 0, light_z))]
+    black += [box((0.08, width * 0.84, 0.14), (end * length / 2, 0, 0.36)) for end in (1, -1)]
+    black += [box((0.12, 0.2, 0.14), (cowl, side * (width / 2 + 0.06), mirror_z)) for side in (1, -1)]
+    pillars = stations[stations[:, 3] > 0.5, 0] - 0.045
+    black += [box((0.022, width * 0.99 + 0.01, light_z), (float(x), 0, 0.36 + light_z / 2)) for x in pillars]
+    black.append(box((length * 0.94, width * 0.84, 0.1), (0, 0, 0.26)))
+    return [*_lights(length, width, light_z), from_triangles(np.concatenate(black), BLACK)]
+
+
+def _lights(length: float, width: float, light_z: float) -> list[Mesh]:
     parts = []
     for end, colour, kind in ((1, (0.85, 0.85, 0.8), Kind.HEADLIGHT), (-1, (0.3, 0.008, 0.008), Kind.TAILLIGHT)):
         at = end * (length / 2 - 0.035)
-        for side in (1, -1):
-            parts.append(
-                from_triangles(box((0.16, 0.32, 0.13), (at, side * width * 0.36, light_z)), colour, kind=kind)
-            )
-        parts.append(from_triangles(box((0.09, 0.46, 0.11), (at, 0, light_z - 0.16)), (0.75, 0.75, 0.7)))
-        parts.append(from_triangles(box((0.08, width * 0.84, 0.14), (end * (length / 2 + 0.0), 0, 0.36)), BLACK))
-    parts.append(from_triangles(box((0.12, width * 0.42, 0.13), (length / 2 - 0.04, 0, light_z)), BLACK))
-    for x, _, _, pillar in stations.tolist():
-        if pillar > 0.5:  # the seam of a door
-            seam = box(
-                (0.022, width * 0.99 + 0.01, _light_height(name, lift)),
-                (x - 0.045, 0, 0.36 + _light_height(name, lift) / 2),
-            )
-            parts.append(from_triangles(seam, BLACK))
-    cowl = float(stations[min(3, len(stations) - 1), 0]) - 0.12
-    mirror_z = light_z + 0.33 if name not in ("bus", "truck") else light_z + 0.95
-    for side in (1, -1):
-        parts.append(from_triangles(box((0.12, 0.2, 0.14), (cowl, side * (width / 2 + 0.06), mirror_z)), BLACK))
-    parts.append(from_triangles(box((length * 0.94, width * 0.84, 0.1), (0, 0, 0.26)), BLACK))
+        pair = [box((0.16, 0.32, 0.13), (at, side * width * 0.36, light_z)) for side in (1, -1)]
+        plate = box((0.09, 0.46, 0.11), (at, 0, light_z - 0.16))
+        parts += [from_triangles(np.concatenate(pair), colour, kind=kind), from_triangles(plate, (0.75, 0.75, 0.7))]
     return parts
 
 
@@ -314,7 +325,8 @@ def _arch(hub: Floats, radius: float, width: float) -> Mesh:
     """A black disc on the body's side: the wheel's well."""
     side = np.sign(hub[1])
     disc = tube([(0.0, 0.0), (radius * 1.14, 0.0)], 16)[:, :, [0, 2, 1]]
-    return from_triangles(disc + (hub[0], side * (width / 2 + 0.004), hub[2] + 0.02), BLACK)
+    centre = np.array([hub[0], side * (width / 2 + 0.004), hub[2] + 0.02])
+    return from_triangles(disc + centre, BLACK)
 
 
 def _keypoints(stations: Floats, hubs: Floats, size: tuple[float, float, float], lamp_m: float) -> Floats:
