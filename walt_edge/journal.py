@@ -30,10 +30,10 @@ class JournalError(WaltError):
 class Journal:
     """Writes `journal.jsonl` and `frame-000123.jpg`.
 
-    A line: `{"frame", "media_time_s", "sightings": [{"track_id", "label", "score", "box_xyxy", "area",
-    "unoccluded_confidence", "parts", "reasons", "mask"?}], "sealed": [{"id", "kind"}], "picture"?}`. Every `every`-th
-    frame, once the plate is known, has a `picture` (a file name) and its sightings a `mask` (the silhouette in the
-    frame, RLE).
+    A line: `{"frame", "media_time_s", "sightings": [{"track_id", "label", "score", "box_xyxy", "ground_xy",
+    "area", "unoccluded_confidence", "parts", "reasons", "mask"?}], "sealed": [{"id", "kind"}],
+    "picture"?}`. Every `every`-th frame, once the plate is known, has a `picture` (a file name) and its sightings a
+    `mask` (the silhouette in the frame, RLE).
 
     Args:
         folder: Made if need be; an older journal in it is replaced.
@@ -114,6 +114,7 @@ def _sighting(sighting: Sighting, frame_hw: tuple[int, ...] | None) -> dict[str,
         "label": sighting.label.title if sighting.label is not None else None,
         "score": round(float(sighting.score), 4),
         "box_xyxy": sighting.silhouette.box_xyxy,
+        "ground_xy": sighting.ground_xy,
         "area": sighting.silhouette.area,
         "unoccluded_confidence": round(float(sighting.unoccluded_confidence), 4),
         "parts": {str(name): round(float(part), 4) for name, part in sighting.confidence_parts},

@@ -14,8 +14,8 @@ extras=${1:?usage: deploy/dev/setup.sh EXTRAS}
 system_packages=(
   python3-venv
   mosquitto
-  libegl1 libgl1 libgl1-mesa-dri
-  python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+  libegl1 libgl1-mesa-dri
+  python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }

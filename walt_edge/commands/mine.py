@@ -52,57 +52,49 @@ def run(args: argparse.Namespace) -> int:
     watcher = Watcher(
         site="local", device="mine", camera=camera, anonymiser=Anonymiser(find_faces()), detector=detector
     )
-    sink = _Folder(args.out)
     overview = Overview()
-    sink.take(watcher.prepare(_first(_frames(args, "learning the background"))))
+    sealed = list(watcher.prepare(_first(_frames(args, "learning the background"))))
     count, frame_wh = 0, (0, 0)
     for frame in _frames(args, "mining"):
         step = watcher.step(frame)
-        sink.take(step.sealed)
+        sealed += step.sealed
         if step.image is not None:
             overview.offer(step.image, step.sightings)
         count, frame_wh = count + 1, (frame.bgr.shape[1], frame.bgr.shape[0])
-    sink.take(watcher.finish())
+    sealed += watcher.finish()
     _check_any(args, watcher, count)
+    clips, plates = _write_images(args.out, sealed)
     rejected = {str(reason): number for reason, number in watcher.rejected_by_reason.most_common()}
-    clipart = ClipArt(
-        camera=camera, frame_wh=frame_wh, plates=sink.plates, clips=sink.clips, rejected_by_reason=rejected
-    )
+    clipart = ClipArt(camera=camera, frame_wh=frame_wh, plates=plates, clips=clips, rejected_by_reason=rejected)
     path = write_clipart(args.out, clipart)
-    overview.write(args.out / "overview.jpg", sink.sealed, rejected)
-    print(_summary(path, watcher, sink, count))  # noqa: T201 - the command's answer
+    overview.write(args.out / "overview.jpg", sealed, rejected)
+    print(_summary(path, watcher, clips, plates, count))  # noqa: T201 - the command's answer
     return 0
 
 
-class _Folder:
-    """Writes what arrives, images named by their hash."""
+def _write_images(folder: Path, sealed: list[SealedEnvelope]) -> tuple[list[Clip], list[Plate]]:
+    """Writes every image, named by its hash; returns the records that name them."""
+    clips, plates = [], []
+    for one in sealed:
+        header = one.envelope.header
+        if isinstance(header, CropHeader):
+            clips.append(Clip(header=header, image=_write_image(folder, "crops", one)))
+        elif isinstance(header, PlateHeader):
+            plates.append(Plate(id=one.id, header=header, image=_write_image(folder, "plates", one)))
+    return clips, plates
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.clips: list[Clip] = []
-        self.plates: list[Plate] = []
-        self.sealed: list[SealedEnvelope] = []
 
-    def take(self, sealed: tuple[SealedEnvelope, ...]) -> None:
-        for one in sealed:
-            header = one.envelope.header
-            if isinstance(header, CropHeader):
-                self.clips.append(Clip(header=header, image=self._write("crops", one)))
-            elif isinstance(header, PlateHeader):
-                self.plates.append(Plate(id=one.id, header=header, image=self._write("plates", one)))
-            self.sealed.append(one)
-
-    def _write(self, folder: str, sealed: SealedEnvelope) -> str:
-        image = sealed.envelope.image
-        suffix = ".jpg" if sealed.envelope.media_type == "image/jpeg" else ".png"
-        name = f"{folder}/{hashlib.sha256(image).hexdigest()}{suffix}"
-        path = self._folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(image)
-        except OSError as error:
-            raise WaltError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
-        return name
+def _write_image(folder: Path, kind: str, sealed: SealedEnvelope) -> str:
+    image = sealed.envelope.image
+    suffix = ".jpg" if sealed.envelope.media_type == "image/jpeg" else ".png"
+    name = f"{kind}/{hashlib.sha256(image).hexdigest()}{suffix}"
+    path = folder / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image)
+    except OSError as error:
+        raise WaltError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
+    return name
 
 
 def _frames(args: argparse.Namespace, what: str) -> Iterator[Frame]:
@@ -162,9 +154,9 @@ def _check_any(args: argparse.Namespace, watcher: Watcher, count: int) -> None:
         )
 
 
-def _summary(path: Path, watcher: Watcher, sink: _Folder, count: int) -> str:
-    tracks = len({clip.header.track_id for clip in sink.clips})
+def _summary(path: Path, watcher: Watcher, clips: list[Clip], plates: list[Plate], count: int) -> str:
+    tracks = len({clip.header.track_id for clip in clips})
     return (
-        f"{len(sink.clips)} clips of {tracks} objects, {len(sink.plates)} plates, from {count} frames with "
+        f"{len(clips)} clips of {tracks} objects, {len(plates)} plates, from {count} frames with "
         f"{watcher.objects_seen} objects: {path}"
     )

@@ -86,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
             pipeline.run(stop, args.frames)
         finally:
             _drain(uplink, stop, args.drain_s)
-            LOG.info("%s", _summary(pipeline.telemetry()))
+            end = pipeline.telemetry()
+            uplink.send_telemetry(end)
+            LOG.info("%s", _summary(end))
     return 0
 
 
