@@ -39,14 +39,21 @@ def make_context() -> moderngl.Context:
     return context
 
 
-def make_program(context: moderngl.Context, vertex: str, fragment: str) -> moderngl.Program:
-    """Compiles a pair of shader files, with `#include NAME` lines replaced by NAME.glsl."""
-    return context.program(vertex_shader=_source(f"{vertex}.vert"), fragment_shader=_source(f"{fragment}.frag"))
+def make_program(context: moderngl.Context, vertex: str, fragment: str, leaves: bool = False) -> moderngl.Program:
+    """Compiles a pair of shader files, with `#include NAME` lines replaced by NAME.glsl.
+
+    Only programs made with `leaves` know foliage: its noise would cost every pixel of a software rasteriser, which
+    computes both sides of a branch.
+    """
+    return context.program(
+        vertex_shader=_source(f"{vertex}.vert", leaves), fragment_shader=_source(f"{fragment}.frag", leaves)
+    )
 
 
-def _source(name: str) -> str:
+def _source(name: str, leaves: bool) -> str:
     folder = files("walt_train.rwalt") / "shaders"
     lines = (folder / name).read_text().splitlines()
+    lines[1:1] = ["#define LEAVES"] * leaves
     return "\n".join(
         (folder / f"{line.split()[1]}.glsl").read_text() if line.startswith("#include") else line for line in lines
     )

@@ -34,21 +34,27 @@ class MaskPass:
         self._gl = context
         self._store = store
         self._size = size_wh
-        self._program = make_program(context, "mask", "mask")
-        set_uniforms(self._program, uniforms)
+        self._programs = {leaves: make_program(context, "mask", "mask", leaves) for leaves in (False, True)}
+        for program in self._programs.values():
+            set_uniforms(program, uniforms)
         self._atlas_wh = (max(ATLAS_WH[0], size_wh[0]), max(ATLAS_WH[1], size_wh[1]))
         self._atlas = context.framebuffer([context.texture(self._atlas_wh, 1, dtype="u2")])
         self._frame = context.framebuffer(
             [context.texture(size_wh, 1, dtype="u2")], context.depth_renderbuffer(size_wh)
         )
 
-    def amodal(self, batch: Batch) -> list[PatchMask]:
-        """The mask of every owner in a batch, cut to its pixels; empty where it is out of the frame."""
+    def amodal(self, batch: Batch, leaves: bool = False) -> list[PatchMask]:
+        """The mask of every owner in a batch, cut to its pixels; empty where it is out of the frame.
+
+        Args:
+            batch: What to draw.
+            leaves: Whether there is foliage in it.
+        """
         boxes = batch.boxes
         sizes = [(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes]
         out = [_EMPTY] * len(boxes)
         for sheet in pack(sizes, self._atlas_wh):
-            covered = self._draw(sheet, batch)
+            covered = self._draw(sheet, batch, self._programs[leaves])
             for index, x, y in sheet.places:
                 width, height = sizes[index]
                 patch = PatchMask.from_full(covered[y : y + height, x : x + width] == index + 1)
@@ -66,13 +72,13 @@ class MaskPass:
         self._frame.clear()
         self._gl.enable_only(moderngl.DEPTH_TEST)
         size = tuple(float(v) for v in self._size)
-        set_uniforms(self._program, {"tiled": 0, "sliced": int(sliced), "target_wh": size})
+        set_uniforms(self._programs[True], {"tiled": 0, "sliced": int(sliced), "target_wh": size})
         for batch in batches:
-            self._store.draw(self._program, batch)
+            self._store.draw(self._programs[True], batch)
         width, height = self._size
         return _pixels(self._frame, (0, 0, width, height))
 
-    def _draw(self, sheet: Sheet, batch: Batch) -> NDArray[np.uint16]:
+    def _draw(self, sheet: Sheet, batch: Batch, program: moderngl.Program) -> NDArray[np.uint16]:
         shifts = np.zeros((len(batch.boxes), 2))
         for index, x, y in sheet.places:
             shifts[index] = x - batch.boxes[index][0], y - batch.boxes[index][1]
@@ -82,10 +88,10 @@ class MaskPass:
         self._atlas.clear()
         self._gl.enable_only(moderngl.NOTHING)
         size = tuple(float(v) for v in self._atlas_wh)
-        set_uniforms(self._program, {"tiled": 1, "sliced": 0, "target_wh": size})
+        set_uniforms(program, {"tiled": 1, "sliced": 0, "target_wh": size})
         for distance in _CLIP_DISTANCES:
             self._gl.enable_direct(distance)
-        self._store.draw(self._program, part)
+        self._store.draw(program, part)
         for distance in _CLIP_DISTANCES:
             self._gl.disable_direct(distance)
         return _pixels(self._atlas, (0, 0, self._atlas_wh[0], sheet.used_h))

@@ -14,8 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from walt_train.rwalt.meshes import Floats
+
+Indices = NDArray[np.intp]
+
+OVERHANG_M = 0.25
+"""A crown may hang this far below the top of what it hides."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +29,7 @@ class Standing:
     """What the order needs to know of one thing.
 
     Attributes:
-        outline: (V, 2) convex footprint, metres.
+        outline: (4, 2) convex footprint, metres, in order around.
         bottom_m, top_m: Vertical extent.
         box: Half-open pixel box it may cover.
     """
@@ -39,65 +45,63 @@ def depth_ranks(things: Sequence[Standing], eye_xy: Floats) -> list[int]:
 
     A cycle (three long things, each before the next) is cut at its nearest member.
     """
-    distance = [float(np.min(np.hypot(*(thing.outline - eye_xy).T))) for thing in things]
+    if not things:
+        return []
+    distance = np.linalg.norm(np.stack([thing.outline for thing in things]) - eye_xy, axis=-1).min(axis=1)
     behind: list[list[int]] = [[] for _ in things]
     ahead = [0] * len(things)
     for near, far in _hiding_pairs(things, eye_xy, distance):
         behind[near].append(far)
         ahead[far] += 1
-    return _topological(behind, ahead, distance)
+    return _topological(behind, ahead, distance.tolist())
 
 
-def _hiding_pairs(things: Sequence[Standing], eye_xy: Floats, distance: list[float]) -> list[tuple[int, int]]:
-    if not things:
-        return []
+def _hiding_pairs(things: Sequence[Standing], eye_xy: Floats, distance: Floats) -> list[tuple[int, int]]:
+    """(nearer, farther) for every two things whose pixel boxes meet."""
     boxes = np.array([thing.box for thing in things])
     meet = (boxes[:, None, :2] < boxes[None, :, 2:]).all(-1)
-    pairs = np.argwhere(np.triu(meet & meet.T, 1))
-    out = []
-    for first, second in pairs.tolist():
-        if _first_is_nearer(things[first], things[second], eye_xy, distance[first] <= distance[second]):
-            out.append((first, second))
-        else:
-            out.append((second, first))
-    return out
+    first, second = np.nonzero(np.triu(meet & meet.T, 1))
+    nearer = _first_is_nearer(things, eye_xy, distance, first, second)
+    pairs = np.where(nearer[:, None], np.stack([first, second], axis=1), np.stack([second, first], axis=1))
+    return [(near, far) for near, far in pairs.tolist()]
 
 
-def _first_is_nearer(first: Standing, second: Standing, eye_xy: Floats, closer: bool) -> bool:
-    gap, normal, edge = max(
-        (_widest_gap(first.outline, second.outline), _widest_gap(second.outline, first.outline, flip=True)),
-        key=lambda g: g[0],
-    )
-    if gap < 0:
-        if first.bottom_m >= second.top_m - 0.25:
-            return True
-        if second.bottom_m >= first.top_m - 0.25:
-            return False
-        return closer
-    side = float(normal @ eye_xy)
-    if side <= edge:
-        return True
-    if side >= edge + gap:
-        return False
-    return closer
+def _first_is_nearer(
+    things: Sequence[Standing], eye_xy: Floats, distance: Floats, first: Indices, second: Indices
+) -> NDArray[np.bool_]:
+    """(P,) whether the first of each pair hides the second."""
+    outlines = np.stack([thing.outline for thing in things])
+    bottoms = np.array([thing.bottom_m for thing in things])
+    tops = np.array([thing.top_m for thing in things])
+    gap_ab, near_a, far_b = _widest_gaps(outlines[first], outlines[second], eye_xy)
+    gap_ba, near_b, far_a = _widest_gaps(outlines[second], outlines[first], eye_xy)
+    apart, use_ab = np.maximum(gap_ab, gap_ba) >= 0, gap_ab >= gap_ba
+    above = bottoms[first] >= tops[second] - OVERHANG_M
+    below = bottoms[second] >= tops[first] - OVERHANG_M
+    a_first = np.where(apart, np.where(use_ab, near_a, far_a), above)
+    b_first = np.where(apart, np.where(use_ab, far_b, near_b), below & ~above)
+    return np.asarray(np.where(a_first | b_first, a_first, distance[first] <= distance[second]))
 
 
-def _widest_gap(first: Floats, second: Floats, flip: bool = False) -> tuple[float, Floats, float]:
-    """The widest separation along the edge normals of `first`: (gap, normal towards `second`, where it begins).
+def _widest_gaps(
+    first: Floats, second: Floats, eye_xy: Floats
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """For P pairs of (4, 2) outlines, along that edge normal of the first which separates them most.
 
-    With `flip` the normal points from `second` to `first`, so that both calls speak of the same direction.
+    Returns:
+        The gap (negative where they overlap), whether the eye is on the first's side of it, or on the second's.
     """
-    edges = np.roll(first, -1, axis=0) - first
-    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=-1)
-    normals /= np.maximum(np.hypot(*normals.T), 1e-9)[:, None]
-    normals *= np.sign(np.sum(normals * (first - first.mean(axis=0)), axis=1))[:, None]
-    own = (first @ normals.T).max(axis=0)
-    other = (second @ normals.T).min(axis=0)
-    best = int(np.argmax(other - own))
-    gap = float(other[best] - own[best])
-    if flip:
-        return gap, -normals[best], -float(other[best])
-    return gap, normals[best], float(own[best])
+    edges = np.roll(first, -1, axis=1) - first
+    normals = np.stack([edges[..., 1], -edges[..., 0]], axis=-1)
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
+    outwards = np.einsum("pek,pek->pe", normals, first - first.mean(axis=1, keepdims=True))
+    normals *= np.sign(outwards)[..., None]
+    begin = np.einsum("pvk,pek->pve", first, normals).max(axis=1)
+    end = np.einsum("pvk,pek->pve", second, normals).min(axis=1)
+    best = np.argmax(end - begin, axis=1)[:, None]
+    begin, end = np.take_along_axis(begin, best, 1)[:, 0], np.take_along_axis(end, best, 1)[:, 0]
+    eye = np.take_along_axis(normals @ eye_xy, best, 1)[:, 0]
+    return end - begin, eye <= begin, eye >= end
 
 
 def _topological(behind: list[list[int]], ahead: list[int], distance: list[float]) -> list[int]:

@@ -52,12 +52,18 @@ class PicturePass:
         self._layout = layout
         self._make_programs(uniforms)
         self._make_targets(layout.camera.size_wh)
-        self._draw_shadows(self._static_shadow, statics)
+        self._draw_shadows(self._static_shadow, self._static_shadow_program, statics)
         self._use_shadows()
         self._baked = bake_street(context, layout, uniforms)
 
     def draw(
-        self, time_s: float, noise_number: int, casting: Batch, shown: Sequence[Batch], seen: Sequence[SceneObject]
+        self,
+        time_s: float,
+        noise_number: int,
+        casting: Batch,
+        moving: Batch,
+        statics: Batch,
+        seen: Sequence[SceneObject],
     ) -> NDArray[np.uint8]:
         """Draws one picture.
 
@@ -65,29 +71,34 @@ class PicturePass:
             time_s: Decides the light.
             noise_number: Decides the sensor's noise.
             casting: What throws moving shadows.
-            shown: What is drawn, its depth slices set.
-            seen: The objects among `shown`, which darken the ground under them.
+            moving: The objects to draw, their depth slices set.
+            statics: The static pieces, likewise.
+            seen: The objects that are drawn, which darken the ground under them.
 
         Returns:
             (H, W, 3) uint8, BGR.
         """
-        self._draw_shadows(self._moving_shadow, casting)
+        self._draw_shadows(self._moving_shadow, self._shadow_program, casting)
         self._draw_street(time_s)
         self._draw_patches(seen)
         self._gl.enable_only(moderngl.DEPTH_TEST)
-        for batch in shown:
-            self._store.draw(self._object_program, batch)
+        self._store.draw(self._object_program, moving)
+        self._store.draw(self._static_program, statics)
         self._gl.copy_framebuffer(self._resolved, self._canvas)
         return self._expose(noise_number)
 
     def _make_programs(self, uniforms: Mapping[str, Any]) -> None:
         gl = self._gl
         self._object_program = make_program(gl, "object", "object")
+        self._static_program = make_program(gl, "object", "object", leaves=True)
         self._shadow_program = make_program(gl, "shadow", "shadow")
+        self._static_shadow_program = make_program(gl, "shadow", "shadow", leaves=True)
         self._street_program = make_program(gl, "screen", "street")
         self._patch_program = make_program(gl, "patch", "patch")
         self._sensor_program = make_program(gl, "screen", "sensor")
-        for program in (self._object_program, self._shadow_program, self._street_program, self._patch_program):
+        lit = [self._street_program, self._object_program, self._static_program]
+        self._lit_programs = lit
+        for program in (*lit, self._shadow_program, self._static_shadow_program, self._patch_program):
             set_uniforms(program, uniforms)
         square = gl.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], dtype=np.float32).tobytes())
         self._patches = gl.buffer(reserve=_PATCH_BYTES * 1024, dynamic=True)
@@ -124,15 +135,15 @@ class PicturePass:
         self._static_shadow_map.use(TEXTURE_UNITS["static_shadow"])
         self._moving_shadow_map.use(TEXTURE_UNITS["moving_shadow"])
 
-    def _draw_shadows(self, target: moderngl.Framebuffer, batch: Batch) -> None:
+    def _draw_shadows(self, target: moderngl.Framebuffer, program: moderngl.Program, batch: Batch) -> None:
         target.use()
         target.clear(depth=1.0)
         self._gl.enable_only(moderngl.DEPTH_TEST)
-        self._store.draw(self._shadow_program, batch)
+        self._store.draw(program, batch)
 
     def _draw_street(self, time_s: float) -> None:
         moment = moment_uniforms(self._layout, time_s)
-        for program in (self._street_program, self._object_program):
+        for program in self._lit_programs:
             set_uniforms(program, moment)
         self._canvas.use()
         self._canvas.clear(depth=1.0)

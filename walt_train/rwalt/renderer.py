@@ -69,7 +69,7 @@ class Renderer:
         uniforms = street_uniforms(street.layout)
         self._mask_pass = MaskPass(self._gl, self._store, street.config.size_wh, uniforms)
         self._picture_pass = PicturePass(self._gl, self._store, street.layout, self._statics, uniforms)
-        self._static_masks = self._mask_pass.amodal(self._statics)
+        self._static_masks = self._mask_pass.amodal(self._statics, leaves=True)
 
     def close(self) -> None:
         """Gives everything back to the driver."""
@@ -98,7 +98,8 @@ class Renderer:
             self.street.time_s(index),
             index,
             batch,
-            [shown, self._lit_statics(index, static_ranks, len(seen))],
+            shown,
+            self._lit_statics(index, static_ranks, len(seen)),
             [objects[i] for i in seen],
         )
         seen.sort(key=slices.__getitem__)

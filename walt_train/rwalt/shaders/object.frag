@@ -1,7 +1,9 @@
 #version 430
 #include light
+#ifdef LEAVES
 #include noise
 #include leaf
+#endif
 uniform vec3 eye;
 in vec3 world;
 in vec3 normal;
@@ -14,18 +16,23 @@ out vec4 shown;
 const int PAINT = 1, GLASS = 2, HEADLIGHT = 3, TAILLIGHT = 4, CLOTH = 6, RED_LAMP = 7, GREEN_LAMP = 8;
 
 void main() {
+#ifdef LEAVES
     if (between_leaves(kind, local)) discard;
+#endif
     vec3 to_eye = normalize(eye - world);
     vec3 n = normalize(normal);
     if (dot(n, to_eye) < 0.0) n = -n;
     vec3 albedo = colour;
     float open_sky = 0.55 + 0.45 * n.z;
     float facing = max(dot(n, sun_direction), 0.0);
+#ifdef LEAVES
     if (kind == FOLIAGE) {
         float leaf = value_noise(world.xz * 11.0 + world.y * 7.0) + 0.6 * value_noise(world.yz * 23.0 + world.x * 5.0);
         albedo *= 0.35 + 0.95 * leaf;
         facing = mix(facing, 0.5, 0.4) * (0.55 + 0.5 * leaf);
-    } else if (kind == CLOTH) {
+    }
+#endif
+    if (kind == CLOTH) {
         facing = facing * 0.9 + 0.04;
         open_sky *= 0.92;
     }
