@@ -38,6 +38,7 @@ def test_a_line_for_every_frame_and_pictures_with_masks_for_some(tmp_path: Path)
         "label": "person",
         "score": 0.8,
         "box_xyxy": [10, 20, 22, 50],
+        "ground_xy": [16.0, 50.0],
         "area": 360,
         "unoccluded_confidence": 0.0,
         "parts": {},

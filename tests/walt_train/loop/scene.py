@@ -118,6 +118,7 @@ def _sighting(thing: Thing, frame: int, sampled: bool) -> dict[str, Any]:
         "label": thing.label.title,
         "score": 0.8,
         "box_xyxy": [left, thing.top, left + thing.width, thing.top + thing.height],
+        "ground_xy": [left + thing.width / 2, thing.top + thing.height],
         "area": thing.width * thing.height,
         "unoccluded_confidence": 0.9,
         "parts": {},

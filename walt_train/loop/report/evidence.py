@@ -33,6 +33,7 @@ class Seen(msgspec.Struct, frozen=True):
     track_id: int
     label: str | None
     box_xyxy: tuple[float, float, float, float]
+    ground_xy: tuple[float, float]
     unoccluded_confidence: float = 0.0
     reasons: tuple[str, ...] = ()
     mask: Rle | None = None
@@ -127,8 +128,7 @@ class Evidence:
         for line in self.frames:
             for seen in line.sightings:
                 if seen.track_id >= 0:
-                    x0, _, x1, y1 = seen.box_xyxy
-                    paths[seen.track_id].append(((x0 + x1) / 2, y1))
+                    paths[seen.track_id].append(seen.ground_xy)
         return dict(paths)
 
     def labels(self) -> dict[int, str | None]:
