@@ -108,7 +108,7 @@ class Crowd:
         other = "far" if side == "near" else "near"
         x = self._layout.road.crosswalk_x + float(self._rng.uniform(-0.5, 0.5)) * (CROSSWALK_M - 1.0)
         kerb = self._bounds["near"][1] if side == "near" else self._bounds["far"][0]
-        landing = self._bounds["near"][1] - 0.3 if other == "near" else self._bounds["far"][0] + 0.3
+        landing = self._bounds["near"][1] - 1.2 if other == "near" else self._bounds["far"][0] + 1.2
         low, high = self._bounds[other]
         onwards = self._ends[other][int(self._rng.integers(2))]
         return [

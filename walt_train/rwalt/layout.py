@@ -173,7 +173,7 @@ class Signal:
     def may_walk(self, time_s: float) -> bool:
         """Whether people may step onto the crosswalk: vehicles have halted, and there is time to get across."""
         into_red = (time_s + self.offset_s) % (self.green_s + self.red_s) - self.green_s
-        return 3.0 <= into_red <= self.red_s - self.cross_s - 1.0
+        return 4.5 <= into_red <= self.red_s - self.cross_s - 1.0
 
 
 @dataclass(frozen=True, slots=True)

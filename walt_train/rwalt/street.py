@@ -84,9 +84,9 @@ class Street:
         self.vehicles, weights = self._vehicle_models()
         self.pieces = self._static_pieces()
         end_s = config.frames / config.fps + 1.0
-        traffic = Traffic(self.layout, self.vehicles, weights)
         crowd = Crowd(self.layout)
-        tracks = traffic.run(-WARM_UP_S, end_s) + crowd.run(-WARM_UP_S, end_s)
+        people = crowd.run(-WARM_UP_S, end_s)
+        tracks = people + Traffic(self.layout, self.vehicles, weights, people).run(-WARM_UP_S, end_s)
         # In the order of their ids, which does not depend on how long the simulation goes on.
         self.tracks: list[Track] = sorted(tracks, key=lambda track: track.track_id)
         self.people = crowd.models

@@ -5,6 +5,7 @@ The longitudinal motion is the intelligent driver model (Treiber, Hennecke and H
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,15 +70,19 @@ class Traffic:
         layout: The street.
         models: What vehicles look like.
         weights: How often each model is seen.
+        people: Tracks of people; nobody drives onto the crosswalk while somebody is on it.
     """
 
-    def __init__(self, layout: Layout, models: list[VehicleModel], weights: list[float]) -> None:
+    def __init__(
+        self, layout: Layout, models: list[VehicleModel], weights: list[float], people: Sequence[Track]
+    ) -> None:
         self._layout = layout
         self._models = models
         self._weights = np.asarray(weights) / sum(weights)
         self._rng = stream(layout.seed, "traffic")
         self._next_id = 1
         self._reach_m = _reach_m(layout)
+        self._crossing_steps = _crossing_steps(layout, people)
         self._lanes: dict[Lane, list[_Vehicle]] = {lane: [] for lane in layout.road.lanes}
         self._due_s = dict.fromkeys(layout.road.lanes, 0.0)
         self._waiting: dict[Lane, _Vehicle | None] = dict.fromkeys(layout.road.lanes)
@@ -166,7 +171,7 @@ class Traffic:
         return (left, right) if lane.direction > 0 else (-right, -left)
 
     def _step(self, time_s: float) -> None:
-        red = self._layout.signal.is_red(time_s)
+        red = self._layout.signal.is_red(time_s) or round(time_s / STEP_S) in self._crossing_steps
         for lane, vehicles in self._lanes.items():
             self._enter(lane, vehicles, time_s)
             vehicles.sort(key=lambda vehicle: -vehicle.s)
@@ -248,6 +253,16 @@ class Traffic:
     def _finish(self, vehicle: _Vehicle) -> None:
         if len(vehicle.path.xs) > 1:
             self._done.append(vehicle.path.track(vehicle.track_id, vehicle.model, vehicle.colour, person=False))
+
+
+def _crossing_steps(layout: Layout, people: Sequence[Track]) -> frozenset[int]:
+    """The steps of the simulation in which somebody is on the carriageway."""
+    road = layout.road
+    steps: set[int] = set()
+    for track in people:
+        on_road = (track.states[:, 1] > road.kerb_near) & (track.states[:, 1] < road.kerb_far)
+        steps.update(np.rint(track.at_s[on_road] / STEP_S).astype(int).tolist())
+    return frozenset(steps)
 
 
 def _reach_m(layout: Layout) -> float:
