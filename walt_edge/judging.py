@@ -55,13 +55,19 @@ class Judge:
         self.sizes = Sizes()
 
     def judge(
-        self, frame: Frame, known: Mask, outlines: Sequence[Silhouette], matches: Sequence[Match]
+        self,
+        frame: Frame,
+        known: Mask,
+        moving: Mask,
+        outlines: Sequence[Silhouette],
+        matches: Sequence[Match],
     ) -> list[Sighting]:
         """Judges one frame's silhouettes; returns one sighting each, in the same order.
 
         Args:
             frame: The raw frame.
             known: (H, W) where the plate is known.
+            moving: (H, W) all that differs from the plate, shadows included.
             outlines: The frame's silhouettes.
             matches: What the tracker says about each.
         """
@@ -77,7 +83,7 @@ class Judge:
                 continue
             dossier = self._dossier(match.track)
             dossier.note_footprint(_footprint(index, patch, painted, loose, match, frame.captured.media_time_s))
-            parts = self._scene_parts(index, patch, painted, known, match)
+            parts = self._scene_parts(index, patch, painted, known, moving, match)
             sightings.append(self._judge_tracked(frame, patch, dossier, parts))
         return self._taught(frame, sightings)
 
@@ -87,7 +93,13 @@ class Judge:
         )
 
     def _scene_parts(
-        self, index: int, patch: PatchMask, painted: NDArray[np.int32], known: Mask, match: Match
+        self,
+        index: int,
+        patch: PatchMask,
+        painted: NDArray[np.int32],
+        known: Mask,
+        moving: Mask,
+        match: Match,
     ) -> Parts:
         """What the surroundings say."""
         settings = self._settings
@@ -97,7 +109,7 @@ class Judge:
             Reason.SMALL: unoccluded.small_part(patch, settings),
             Reason.WARM_UP: unoccluded.known_part(patch, known),
             Reason.MERGED: 0.0 if match.merged_with else 1.0,
-            Reason.FRAGMENT: 0.2 if match.pieces else 1.0,
+            Reason.FRAGMENT: 0.2 if match.pieces else unoccluded.crown_part(patch, moving, settings),
             **occluder_parts(patch, self.occluders, settings),
         }
 
@@ -114,13 +126,16 @@ class Judge:
             rate = len(track.history) / max(_HALF_STEP_S, time_s - track.history[0].time_s)
             dossier.evidence.add(shape, stride=max(1, round(_HALF_STEP_S * rate)))
         label, score = dossier.evidence.classify()
-        parts = weakest(scene, jump, track_parts(dossier, label, score, settings))
+        parts = weakest(scene, jump)
+        clean = min(parts.values()) >= settings.whole_confidence
+        parts = weakest(parts, track_parts(dossier, label, score, settings))
         if label is not None:
-            parts = weakest(parts, self._class_parts(label, shape, observation, track, learn=apart))
+            parts = weakest(parts, self._class_parts(label, shape, observation, track, learn=clean))
         sharp = 0.0
         if not any(part < settings.whole_confidence for reason, part in parts.items() if reason not in _PENDING):
             sharp = unoccluded.sharpness(patch, frame.bgr)
-            parts[Reason.BLURRED] = unoccluded.ramp(sharp, settings.sharpness_min, _SHARP, low=0.2, middle=0.55)
+            crisp = unoccluded.ramp(sharp, settings.sharpness_min, _SHARP, low=0.2, middle=0.55)
+            parts[Reason.BLURRED] = min(crisp, unoccluded.edge_part(patch, frame.bgr, settings))
         self._looks[track.id] = (observation, shape, sharp)
         return self._sighting(patch, dossier, label, score, parts)
 

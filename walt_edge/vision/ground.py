@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from walt_edge.contract.labels import Label
 
 _CAPACITY = 600
-_REFIT = 10
+_REFIT = 5
+_POINTS_PER_TRACK = 8
 _SPREAD_SHARE = 0.08
 
 
@@ -32,7 +33,9 @@ class SizeLine:
         self._added = 0
 
     def add(self, foot_y: float, size: float, track_id: int) -> None:
-        """Notes a clean sighting."""
+        """Notes a clean sighting; a few of each object, so that one that stays does not decide."""
+        if sum(1 for _, _, track in self._points if track == track_id) >= _POINTS_PER_TRACK:
+            return
         self._points.append((foot_y, size, track_id))
         self._added += 1
         if self._added % _REFIT == 0:

@@ -13,6 +13,7 @@ from walt_edge.vision.plate import Image, Plate
 from walt_edge.vision.settings import WatchSettings
 
 _GAIN_STEP = 8
+_WINDOW = (5, 5)
 _GAIN_RANGE = (0.5, 2.0)
 _OFFSET = (4.0, 4.0, 4.0, 0.0)  # keeps the ratio of black pixels finite and quiet
 
@@ -26,6 +27,7 @@ class Motion:
         moving: (H, W) bool, everything that differs, shadows included.
         solid: (H, W) bool, without shadows.
         strong: (H, W) bool, the sure core of it.
+        contact: (H, W) bool, what may be the dark shadow under an object, believed only at its foot.
         gain_bgr: What the plate was multiplied with to match the frame's light.
     """
 
@@ -33,6 +35,7 @@ class Motion:
     moving: Mask
     solid: Mask
     strong: Mask
+    contact: Mask
     gain_bgr: tuple[float, float, float]
 
 
@@ -43,10 +46,10 @@ def find_motion(frame: Image, plate: Plate, settings: WatchSettings) -> Motion:
     difference = _largest_channel(cv2.absdiff(frame, background))
     weak = cv2.medianBlur(cv2.compare(difference, plate.threshold, cv2.CMP_GT), 3)
     strong = cv2.compare(difference, cv2.convertScaleAbs(plate.threshold, alpha=settings.strong_ratio), cv2.CMP_GT)
-    shadow = find_shadow(frame, background, weak, settings)
+    shadow, contact = find_shadow(frame, background, weak, settings)
     solid = cv2.medianBlur(cv2.bitwise_and(weak, cv2.bitwise_not(shadow)), 3)
     moving: Mask = weak > 0
-    return Motion(difference, moving, solid > 0, (strong > 0) & (solid > 0), gain)
+    return Motion(difference, moving, solid > 0, (strong > 0) & (solid > 0), contact > 0, gain)
 
 
 def light_gain(frame: Image, plate: Image) -> tuple[float, float, float]:
@@ -77,18 +80,22 @@ def _largest_channel(image: Image) -> NDArray[np.uint8]:
 
 def find_shadow(
     frame: Image, background: Image, weak: NDArray[np.uint8], settings: WatchSettings
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Where the frame is an evenly darkened plate of the same colour; 255 or 0, inside `weak`.
 
     A cast shadow scales what it falls on, so frame / plate is below one and smooth; a surface brings a texture and a
     colour of its own.
+
+    Returns:
+        What is taken for shadow anywhere, and what is at an object's foot, where it may be darker.
     """
-    out = np.zeros(weak.shape, np.uint8)
+    shadow, contact = np.zeros(weak.shape, np.uint8), np.zeros(weak.shape, np.uint8)
     for x0, y0, x1, y1 in _regions(weak):
         window = (slice(y0, y1), slice(x0, x1))
-        out[window] = _shadow_window(frame[window], background[window], settings)
-    shadow: NDArray[np.uint8] = cv2.bitwise_and(out, weak)
-    return shadow
+        shades = _Shades.of(frame[window], background[window])
+        shadow[window] = _anywhere(shades, weak[window], settings)
+        contact[window] = _at_foot(shades, settings)
+    return cv2.bitwise_and(shadow, weak), cv2.bitwise_and(contact, weak)
 
 
 def _regions(weak: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
@@ -105,20 +112,52 @@ def _regions(weak: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
     return boxes
 
 
-def _shadow_window(frame: Image, background: Image, settings: WatchSettings) -> NDArray[np.uint8]:
-    ratio = cv2.divide(cv2.add(_float(frame), _OFFSET), cv2.add(_float(background), _OFFSET))
-    blue, green, red = cv2.split(ratio)
-    mean = (blue + green + red) * np.float32(1 / 3)
-    spread = cv2.max(cv2.max(blue, green), red) - cv2.min(cv2.min(blue, green), red)
-    local = cv2.blur(mean, (5, 5))
-    variance = cv2.blur(mean * mean, (5, 5)) - local * local
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shades:
+    """Frame / plate: its mean over the channels, and how far the channels lie apart."""
+
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, frame: Image, background: Image) -> _Shades:
+        ratio = cv2.divide(cv2.add(_float(frame), _OFFSET), cv2.add(_float(background), _OFFSET))
+        blue, green, red = cv2.split(ratio)
+        spread = cv2.max(cv2.max(blue, green), red) - cv2.min(cv2.min(blue, green), red)
+        return cls((blue + green + red) * np.float32(1 / 3), spread)
+
+    def even(self, low: float, high: float, spread: float, deviation: float) -> tuple[Mask, Mask]:
+        """Pixels darkened between `low` and `high` in their own colour, and those of them that are so evenly.
+
+        Averages run over such pixels only, so that an object beside its shadow does not count; and the deviation from
+        a local mean is nothing on a slope: soft shadows fade out evenly.
+        """
+        darker: Mask = (self.mean > low) & (self.mean < high) & (self.spread < spread)
+        weight = darker.astype(np.float32)
+        count = cv2.blur(weight, _WINDOW) + np.float32(1e-3)
+        uneven = (self.mean - cv2.blur(self.mean * weight, _WINDOW) / count) * weight
+        variance = cv2.blur(uneven * uneven, _WINDOW) / count
+        return darker, darker & (variance < deviation**2)
+
+
+def _anywhere(shades: _Shades, weak: NDArray[np.uint8], settings: WatchSettings) -> NDArray[np.uint8]:
     low, high = settings.shadow_ratio
-    darker = (mean > low) & (mean < high) & (spread < 2.0 * settings.shadow_chroma)
-    sure = darker & (local > low) & (variance < settings.shadow_deviation**2)
-    # Beside an object the window's variance is the object's: from a sure shadow the pixel's own ratio is enough.
+    darker, sure = shades.even(low, high, settings.shadow_chroma, settings.shadow_deviation)
     near = cv2.dilate(sure.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    shadow: NDArray[np.uint8] = (sure | (near & darker)).astype(np.uint8) * np.uint8(255)
-    return shadow
+    shadow = sure | (near & darker)
+    # What is left of a shadow's rim is a thin line beside it.
+    left = (weak > 0) & ~shadow
+    thin = left & (cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) == 0)
+    beside = cv2.dilate(shadow.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    found: NDArray[np.uint8] = (shadow | (thin & beside & darker)).astype(np.uint8) * np.uint8(255)
+    return found
+
+
+def _at_foot(shades: _Shades, settings: WatchSettings) -> NDArray[np.uint8]:
+    low, high = settings.contact_ratio
+    _, even = shades.even(low, high, settings.contact_chroma, settings.contact_deviation)
+    found: NDArray[np.uint8] = even.astype(np.uint8) * np.uint8(255)
+    return found
 
 
 def _float(image: Image) -> NDArray[np.float32]:

@@ -41,7 +41,7 @@ class WatchSettings:
     """A silhouette that stood this long is tested for being a hole that something left in the plate."""
 
     # --- motion ------------------------------------------------------------------------------------------
-    floor_level: float = 11.0
+    floor_level: float = 8.0
     """Least difference, grey levels, that counts: compression and sensor noise of an ordinary camera."""
     noise_gain: float = 3.0
     """Threshold per grey level of the quarter-quantile of |difference| (0.32 sigma): about 9.5 sigma of 0.1 px."""
@@ -55,10 +55,20 @@ class WatchSettings:
     """... and the core is at least this part of it."""
     shadow_ratio: tuple[float, float] = (0.45, 0.985)
     """A shadow darkens the plate to this part of its luminance."""
-    shadow_deviation: float = 0.06
+    shadow_deviation: float = 0.045
     """... evenly: the ratio's local standard deviation stays below this."""
-    shadow_chroma: float = 0.09
+    shadow_chroma: float = 0.18
     """... and keeps its colour: the channels' ratios agree this closely."""
+    contact_ratio: tuple[float, float] = (0.2, 0.985)
+    """Under an object a shadow is darker; what looks like it counts as shadow only at the object's foot ..."""
+    contact_chroma: float = 0.10
+    """... with hardly any colour of its own, since trousers and shoes are there too ..."""
+    contact_deviation: float = 0.055
+    """... and even."""
+    foot_fraction: float = 0.22
+    """The foot: this part of an upright object's height, from below ..."""
+    foot_fraction_wide: float = 0.14
+    """... and of a wide one's: what looks like a shadow higher up is a panel of it."""
     flood_fraction: float = 0.6
     """More of the frame than this differing at once is a change of light or camera, not objects."""
 
@@ -68,11 +78,13 @@ class WatchSettings:
     close_fraction: float = 0.09
     """Gaps up to this part of an object's smaller side are closed inside it (windows, low contrast)."""
     hole_fraction: float = 0.12
-    """Holes up to this part of an object's area are filled."""
+    """Holes up to this part of an upright object's area are filled: between arm and body ground shows."""
+    hole_fraction_wide: float = 0.6
+    """... and of one that is wider than high: a vehicle's panel in the colour of the road."""
     halo_px: int = 2
     """Width of the rim in which pixels must show the object at least half."""
-    halo_alpha: float = 0.5
-    """A pixel belongs to a mask at alpha >= 0.5 (walt.md)."""
+    halo_alpha: float = 0.45
+    """A pixel belongs to a mask at alpha >= 0.5 (walt.md); the largest difference nearby overrates its own a little."""
 
     # --- tracks ------------------------------------------------------------------------------------------
     match_iou: float = 0.15
@@ -103,6 +115,11 @@ class WatchSettings:
     """Height off the height line by more than this is a fragment or a merger (mining-notes.md)."""
     sharpness_min: float = 0.35
     """Gradient of the rim compared with what its contrast allows; below it is motion blur."""
+    crown_max: float = 0.12
+    """Above an object lies background. Where more than this part of its upper outline borders on something else that
+    moves, even something taken for shadow, a piece of it was cut off, or it touches another."""
+    edge_min: float = 0.75
+    """A whole object's outline is an edge in the picture, nearly everywhere; where it fades out it is a shadow's."""
     whole_confidence: float = 0.5
     """A part of the confidence below this is a reason."""
 

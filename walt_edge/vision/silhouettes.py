@@ -13,6 +13,8 @@ from walt_edge.vision.motion import Motion
 from walt_edge.vision.settings import WatchSettings
 
 _PAD = 8
+_UPRIGHT = 1.4
+_UPPER_BODY = 0.55  # of the height: down to the hands
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +61,8 @@ def _outline(
         return None
     foreign = (labels[window] > 0) & ~own
     closed = _closed(own, motion.moving[window] & ~foreign, min(width, height), settings) & ~foreign
+    if is_upright(closed):
+        closed &= ~(motion.contact[window] & _foot(closed, settings.foot_fraction))
     mask = trim_halo(closed, motion.difference[window], settings)
     mask = _largest(mask)
     area = int(np.count_nonzero(mask))
@@ -71,20 +75,44 @@ def _outline(
 
 
 def _closed(own: Mask, moving: Mask, side: int, settings: WatchSettings) -> Mask:
-    """Closes gaps: wide ones only over pixels that differ from the plate, narrow ones and small holes anyhow.
+    """Gives back what was taken for shadow inside the object, and closes narrow gaps and small holes.
 
-    A panel that looks like a shadow (grey on grey) lies between surer parts of the same object; a shadow on the
-    ground does not. So the wide closing gives back the panel and not the shadow.
+    A panel that looks like a shadow (grey on grey) lies between surer parts of the same object: inside its convex
+    hull. A cast shadow lies outside, or between legs: of an upright object only the upper body's hull counts.
     """
-    source = own.astype(np.uint8)
-    upright = own.shape[0] - 2 * _PAD > 1.4 * (own.shape[1] - 2 * _PAD)  # legs: ground shows between them
-    wide = _disc(max(3, round((1.0 if upright else 2.5) * settings.close_fraction * side)))
-    narrow = _disc(max(3, round(settings.close_fraction * side)))
-    padded = cv2.copyMakeBorder(source, _PAD * 4, _PAD * 4, _PAD * 4, _PAD * 4, cv2.BORDER_CONSTANT, value=0)
-    inner = (slice(_PAD * 4, -_PAD * 4), slice(_PAD * 4, -_PAD * 4))
-    over_moving = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, wide)[inner] & moving.astype(np.uint8)
-    anyhow = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, narrow)[inner]
-    return fill_holes((over_moving | anyhow | source) > 0, settings.hole_fraction)
+    upright = is_upright(own)
+    size = max(3, round(settings.close_fraction * side))
+    narrow = cv2.morphologyEx(np.pad(own.astype(np.uint8), size), cv2.MORPH_CLOSE, _disc(size))
+    closed = narrow[size:-size, size:-size] > 0
+    fraction = settings.hole_fraction if upright else settings.hole_fraction_wide
+    inside = _hull(own, upright=upright) & moving & ~_foot(own, settings.foot_fraction_wide)
+    return fill_holes(closed | inside, fraction)
+
+
+def is_upright(mask: Mask) -> bool:
+    """Whether a mask is markedly higher than wide."""
+    return int(mask.any(axis=1).sum()) > _UPRIGHT * int(mask.any(axis=0).sum())
+
+
+def _foot(mask: Mask, part: float) -> Mask:
+    """The lowest rows of a mask's box."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    foot = np.zeros_like(mask)
+    foot[rows[-1] + 1 - int(np.ceil(part * (rows[-1] + 1 - rows[0]))) :] = True
+    return foot
+
+
+def _hull(own: Mask, *, upright: bool) -> Mask:
+    """The convex hull of a mask's thicker parts; of an upright one, of its upper body."""
+    source = cv2.morphologyEx(own.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    rows = np.flatnonzero(own.any(axis=1))
+    if upright:
+        source[rows[0] + int(_UPPER_BODY * rows.size) :] = 0
+    out = np.zeros_like(source)
+    points = cv2.findNonZero(source)
+    if points is not None:
+        cv2.fillConvexPoly(out, cv2.convexHull(points), 1)
+    return out > 0
 
 
 def fill_holes(mask: Mask, fraction: float) -> Mask:

@@ -21,6 +21,8 @@ from walt_edge.vision.sightings import Reason
 
 Parts = dict[Reason, float]
 
+_EDGE_LEVEL = 18  # grey levels within three pixels
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -101,6 +103,34 @@ def sharpness(patch: PatchMask, frame: Image) -> float:
     return float(np.median(steep[clear] / wide[clear]))
 
 
+def crown_part(patch: PatchMask, moving: NDArray[np.bool_], settings: WatchSettings) -> float:
+    """0 where too much of the upper half's outline borders on something else that moves."""
+    height, width = moving.shape
+    x0, y0, x1, y1 = patch.box_xyxy
+    reach = settings.halo_px + 3
+    box = (max(0, x0 - reach), max(0, y0 - reach), min(width, x1 + reach), (y0 + y1) // 2)
+    own = patch.window(box).astype(np.uint8)
+    inner = cv2.dilate(own, np.ones((2 * settings.halo_px + 1,) * 2, np.uint8))
+    ring = (cv2.dilate(inner, np.ones((5, 5), np.uint8)) - inner) > 0
+    if not ring.any():
+        return 1.0
+    share = float(moving[box[1] : box[3], box[0] : box[2]][ring].mean())
+    return 1.0 - ramp(share, 0.3 * settings.crown_max, 1.7 * settings.crown_max, low=0.0, middle=0.0)
+
+
+def edge_part(patch: PatchMask, frame: Image, settings: WatchSettings) -> float:
+    """0 where too little of the outline is an edge in the picture."""
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = patch.box_xyxy
+    box = (max(0, x0 - 2), max(0, y0 - 2), min(width, x1 + 2), min(height, y1 + 2))
+    own = patch.window(box).astype(np.uint8)
+    kernel = np.ones((3, 3), np.uint8)
+    rim = (cv2.dilate(own, kernel) - cv2.erode(own, kernel)) > 0
+    steep = cv2.morphologyEx(frame[box[1] : box[3], box[0] : box[2]], cv2.MORPH_GRADIENT, kernel).max(axis=2)
+    share = float((steep[rim] > _EDGE_LEVEL).mean())
+    return ramp(share, settings.edge_min - 0.1, settings.edge_min + 0.1, low=0.0, middle=0.0)
+
+
 def known_part(patch: PatchMask, known: NDArray[np.bool_]) -> float:
     """How much of the silhouette and its surroundings lies on learned plate, squared."""
     height, width = known.shape
@@ -116,7 +146,7 @@ def proportion_part(label: Label | None, shape: Shape) -> float:
         heads = 1.0 if shape.heads <= 1 else 0.0
         return wide * heads
     if label is Label.VEHICLE:
-        return ramp(shape.solidity, 0.80, 0.92, low=0.0, middle=0.5)
+        return ramp(shape.solidity, 0.84, 0.93, low=0.0, middle=0.5)
     return 1.0
 
 
