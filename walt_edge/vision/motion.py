@@ -15,7 +15,7 @@ from walt_edge.vision.settings import WatchSettings
 _GAIN_STEP = 8
 _WINDOW = (5, 5)
 _GAIN_RANGE = (0.5, 2.0)
-_OFFSET = (4.0, 4.0, 4.0, 0.0)  # keeps the ratio of black pixels finite and quiet
+_OFFSET = np.float32(4.0)  # keeps the ratio of black pixels finite and quiet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +121,7 @@ class _Shades:
 
     @classmethod
     def of(cls, frame: Image, background: Image) -> _Shades:
-        ratio = cv2.divide(cv2.add(_float(frame), _OFFSET), cv2.add(_float(background), _OFFSET))
+        ratio = cv2.divide(frame + _OFFSET, background + _OFFSET)
         blue, green, red = cv2.split(ratio)
         spread = cv2.max(cv2.max(blue, green), red) - cv2.min(cv2.min(blue, green), red)
         return cls((blue + green + red) * np.float32(1 / 3), spread)
@@ -158,8 +158,3 @@ def _at_foot(shades: _Shades, settings: WatchSettings) -> NDArray[np.uint8]:
     _, even = shades.even(low, high, settings.contact_chroma, settings.contact_deviation)
     found: NDArray[np.uint8] = even.astype(np.uint8) * np.uint8(255)
     return found
-
-
-def _float(image: Image) -> NDArray[np.float32]:
-    converted: NDArray[np.float32] = image.astype(np.float32)
-    return converted

@@ -109,6 +109,8 @@ class WatchSettings:
     """A silhouette this near to the frame's edge may be cut by it."""
     area_min_px: int = 1024
     """walt.md: what is smaller is not scored."""
+    area_margin: float = 0.12
+    """An outline is a little larger than the object: its contact shadow."""
     side_min_px: int = 14
     """A side below this is too thin for a 28 x 28 mask."""
     size_tolerance: float = 0.30

@@ -23,6 +23,7 @@ class Shape:
         solidity: Area / area of the convex hull, 0..1.
         head: Mean width of the top eighth / greatest width, 0..1.
         shoulders: Greatest width in the top two fifths / height.
+        notch: Depth of the deepest concavity / smaller side of the box, 0 for a convex outline.
         heads: How many separate summits the outline has within the top quarter of its height.
         grid: (24, 16) float32 coverage, the silhouette stretched to one size: for comparing it over time.
     """
@@ -32,6 +33,7 @@ class Shape:
     solidity: float
     head: float
     shoulders: float
+    notch: float
     heads: int
     grid: NDArray[np.float32]
 
@@ -43,25 +45,31 @@ def describe(patch: PatchMask) -> Shape:
     widths = mask.sum(axis=1).astype(np.float64)
     area = float(widths.sum())
     top = max(1, height // 8)
+    hull_area, deepest = _hull(mask)
     grid = cv2.resize(mask.astype(np.float32), _GRID_WH, interpolation=cv2.INTER_AREA)
     return Shape(
         aspect=height / width,
         fill=area / (height * width),
-        solidity=area / max(_hull_area(mask), area),
+        solidity=area / max(hull_area, area),
         head=float(widths[:top].mean() / widths.max()),
         shoulders=_extent(mask[: max(1, (2 * height) // 5)]) / height,
+        notch=deepest / min(height, width),
         heads=count_summits(mask),
         grid=grid,
     )
 
 
-def _hull_area(mask: Mask) -> float:
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+def _hull(mask: Mask) -> tuple[float, float]:
+    """Area of the convex hull, and how deep inside it the outline retreats, pixels."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    contours, _ = cv2.findContours(padded, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
-        return 1.0
-    hull = cv2.convexHull(np.concatenate(contours))
-    # Contours run through pixel centres; half a pixel all around makes the area comparable with a pixel count.
-    return float(cv2.contourArea(hull)) + 0.5 * float(cv2.arcLength(hull, True)) + 1.0
+        return 1.0, 0.0
+    hull = np.zeros_like(padded)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(contours)), 1)
+    cv2.drawContours(padded, contours, -1, 1, cv2.FILLED)  # a hole is no retreat of the outline
+    depth = cv2.distanceTransform(hull, cv2.DIST_L2, 3)
+    return float(np.count_nonzero(hull)), float(depth[padded == 0].max(initial=0.0))
 
 
 def _extent(mask: Mask) -> float:

@@ -97,7 +97,7 @@ def is_upright(mask: Mask) -> bool:
 def _foot(mask: Mask, part: float) -> Mask:
     """The lowest rows of a mask's box."""
     rows = np.flatnonzero(mask.any(axis=1))
-    foot = np.zeros_like(mask)
+    foot: Mask = np.zeros(mask.shape, bool)
     foot[rows[-1] + 1 - int(np.ceil(part * (rows[-1] + 1 - rows[0]))) :] = True
     return foot
 

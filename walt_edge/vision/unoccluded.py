@@ -79,7 +79,7 @@ def border_part(patch: PatchMask, frame_wh: tuple[int, int], settings: WatchSett
 def small_part(patch: PatchMask, settings: WatchSettings) -> float:
     """0 below the sizes that are scored."""
     height, width = patch.mask.shape
-    if patch.area < settings.area_min_px or min(height, width) < settings.side_min_px:
+    if patch.area < settings.area_min_px * (1 + settings.area_margin) or min(height, width) < settings.side_min_px:
         return 0.0
     return ramp(patch.area, settings.area_min_px, 2 * settings.area_min_px, low=0.0, middle=0.8)
 
@@ -140,13 +140,16 @@ def known_part(patch: PatchMask, known: NDArray[np.bool_]) -> float:
 
 
 def proportion_part(label: Label | None, shape: Shape) -> float:
-    """0 for an outline that cannot be one object of its class: two heads, too wide to be one person."""
+    """0 for an outline that cannot be one object of its class: two heads, too wide for one person, two cars."""
     if label is Label.PERSON:
         wide = ramp(shape.shoulders, 0.42, 0.60, low=1.0, middle=1.0, high=0.0)
-        heads = 1.0 if shape.heads <= 1 else 0.0
-        return wide * heads
+        upright = ramp(shape.aspect, 1.2, 1.6, low=0.0, middle=0.0)
+        return min(wide, upright, 1.0 if shape.heads <= 1 else 0.0)
     if label is Label.VEHICLE:
-        return ramp(shape.solidity, 0.84, 0.93, low=0.0, middle=0.5)
+        compact = ramp(shape.solidity, 0.80, 0.92, low=0.0, middle=0.5)
+        single = ramp(shape.notch, 0.11, 0.23, low=1.0, middle=1.0, high=0.0)
+        lying = ramp(shape.aspect, 1.2, 1.7, low=1.0, middle=1.0, high=0.0)
+        return min(compact, single, lying)
     return 1.0
 
 
