@@ -130,6 +130,7 @@ class Judge:
         clean = min(parts.values()) >= settings.whole_confidence
         parts = weakest(parts, track_parts(dossier, label, score, settings))
         if label is not None:
+            parts = weakest(parts, {Reason.STATIC_OCCLUDER: unoccluded.see_through_part(patch, label)})
             parts = weakest(parts, self._class_parts(label, shape, observation, track, learn=clean))
         sharp = 0.0
         if not any(part < settings.whole_confidence for reason, part in parts.items() if reason not in _PENDING):
@@ -145,7 +146,11 @@ class Judge:
         if learn and proportion >= self._settings.whole_confidence and track.sightings % _SIZE_EVERY == 0:
             self.sizes.add(label, seen.box_xyxy[3], seen.height, seen.area, track.id)
         ratio = self.sizes.ratio(label, seen.box_xyxy[3], seen.height, seen.area)
-        return weakest(unoccluded.size_parts(ratio, label, self._settings), {Reason.MERGED: proportion})
+        parts = weakest(unoccluded.size_parts(ratio, label, self._settings), {Reason.MERGED: proportion})
+        if label is Label.PERSON:
+            bulk = unoccluded.bulk_part(self.sizes.bulk_ratio(seen.height, seen.area))
+            parts = weakest(parts, {Reason.MERGED: bulk})
+        return parts
 
     def _sighting(
         self, patch: PatchMask, dossier: Dossier, label: Label | None, score: float, parts: Parts

@@ -15,6 +15,8 @@ from walt_edge.contract.labels import Label
 
 _CAPACITY = 600
 _REFIT = 5
+_BULK = 0.19  # area / height squared of people walking, until it is known here
+_BULKS_MIN = 30
 _POINTS_PER_TRACK = 8
 _SPREAD_SHARE = 0.08
 
@@ -74,10 +76,18 @@ class Sizes:
 
     def __init__(self) -> None:
         self._lines = {label: SizeLine() for label in Label}
+        self._bulks: deque[float] = deque(maxlen=_CAPACITY)
 
     def add(self, label: Label, foot_y: float, height: float, area: float, track_id: int) -> None:
         """Notes a clean, classified sighting."""
         self._lines[label].add(foot_y, _size(label, height, area), track_id)
+        if label is Label.PERSON:
+            self._bulks.append(area / (height * height))
+
+    def bulk_ratio(self, height: float, area: float) -> float:
+        """A person's area for their height, against what is usual here: two people are bulkier than one."""
+        usual = float(np.median(self._bulks)) if len(self._bulks) >= _BULKS_MIN else _BULK
+        return area / (height * height) / usual
 
     def ratio(self, label: Label, foot_y: float, height: float, area: float) -> float | None:
         """Seen size / expected size, or None while too little is known."""

@@ -28,6 +28,7 @@ class Motion:
         solid: (H, W) bool, without shadows.
         strong: (H, W) bool, the sure core of it.
         contact: (H, W) bool, what may be the dark shadow under an object, believed only at its foot.
+        plate_gradient: (H, W) uint8, the plate's edges.
         gain_bgr: What the plate was multiplied with to match the frame's light.
     """
 
@@ -36,6 +37,7 @@ class Motion:
     solid: Mask
     strong: Mask
     contact: Mask
+    plate_gradient: NDArray[np.uint8]
     gain_bgr: tuple[float, float, float]
 
 
@@ -49,7 +51,7 @@ def find_motion(frame: Image, plate: Plate, settings: WatchSettings) -> Motion:
     shadow, contact = find_shadow(frame, background, weak, settings)
     solid = cv2.medianBlur(cv2.bitwise_and(weak, cv2.bitwise_not(shadow)), 3)
     moving: Mask = weak > 0
-    return Motion(difference, moving, solid > 0, (strong > 0) & (solid > 0), contact > 0, gain)
+    return Motion(difference, moving, solid > 0, (strong > 0) & (solid > 0), contact > 0, plate.gradient, gain)
 
 
 def light_gain(frame: Image, plate: Image) -> tuple[float, float, float]:

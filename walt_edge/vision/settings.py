@@ -81,6 +81,8 @@ class WatchSettings:
     """Holes up to this part of an upright object's area are filled: between arm and body ground shows."""
     hole_fraction_wide: float = 0.6
     """... and of one that is wider than high: a vehicle's panel in the colour of the road."""
+    see_through_level: int = 30
+    """A plate gradient above this, seen unchanged inside an object, is the plate or something before the object."""
     halo_px: int = 2
     """Width of the rim in which pixels must show the object at least half."""
     halo_alpha: float = 0.45
@@ -131,7 +133,7 @@ class WatchSettings:
     """... and this part of all that passed there: where others were seen, nothing stands."""
     occluder_contact: float = 0.08
     """An outline that runs along a static occluder for more than this part of its height may be cut by it."""
-    confidence_min: float = 0.25
+    confidence_min: float = 0.3
     """Many small doubts together are one."""
     filled_max: float = 0.6
     """A person of whom the anonymiser had to fill more than head and shoulders teaches nothing ..."""

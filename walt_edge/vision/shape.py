@@ -24,7 +24,7 @@ class Shape:
         head: Mean width of the top eighth / greatest width, 0..1.
         shoulders: Greatest width in the top two fifths / height.
         notch: Depth of the deepest concavity / smaller side of the box, 0 for a convex outline.
-        heads: How many separate summits the outline has within the top quarter of its height.
+        heads: How many separate summits the outline has within the top 30% of its height.
         grid: (24, 16) float32 coverage, the silhouette stretched to one size: for comparing it over time.
     """
 
@@ -78,24 +78,24 @@ def _extent(mask: Mask) -> float:
 
 
 def count_summits(mask: Mask) -> int:
-    """Summits of the upper outline, separated by a valley at least 8% of the height deep, in the top quarter."""
+    """Summits of the upper outline, separated by a valley at least 5% of the height deep, in the top 30%."""
     height, width = mask.shape
     level = np.where(mask.any(axis=0), height - mask.argmax(axis=0), 0).astype(np.float64)
     if width >= 5:
         level = np.convolve(level, np.ones(3) / 3, mode="same").astype(np.float64)
-    deep = 0.08 * height
+    deep = 0.05 * height
     summits, peak, valley, rising = 0, -np.inf, np.inf, True
     for value in level:
         if rising:
             peak = max(peak, value)
             if value < peak - deep:
-                summits += int(peak > 0.75 * height)
+                summits += int(peak > 0.7 * height)
                 rising, valley = False, value
         else:
             valley = min(valley, value)
             if value > valley + deep:
                 rising, peak = True, value
-    return summits + int(rising and peak > 0.75 * height)
+    return summits + int(rising and peak > 0.7 * height)
 
 
 def rigidity(one: Shape, other: Shape) -> float:

@@ -14,6 +14,8 @@ from walt_edge.vision.settings import WatchSettings
 
 _PAD = 8
 _UPRIGHT = 1.4
+_SEEN_THROUGH = 0.3
+_SMALL_HOLE_PX = 30
 _UPPER_BODY = 0.55  # of the height: down to the hands
 
 
@@ -60,7 +62,8 @@ def _outline(
     if strong < settings.strong_fraction * np.count_nonzero(own):
         return None
     foreign = (labels[window] > 0) & ~own
-    closed = _closed(own, motion.moving[window] & ~foreign, min(width, height), settings) & ~foreign
+    still_edges = ~motion.moving[window] & (motion.plate_gradient[window] > settings.see_through_level)
+    closed = _closed(own, motion.moving[window] & ~foreign, still_edges, min(width, height), settings) & ~foreign
     if is_upright(closed):
         closed &= ~(motion.contact[window] & _foot(closed, settings.foot_fraction))
     mask = trim_halo(closed, motion.difference[window], settings)
@@ -74,7 +77,7 @@ def _outline(
     return Silhouette(PatchMask(x0 + patch.x, y0 + patch.y, patch.mask), contrast, 1.0 - seen / area)
 
 
-def _closed(own: Mask, moving: Mask, side: int, settings: WatchSettings) -> Mask:
+def _closed(own: Mask, moving: Mask, still_edges: Mask, side: int, settings: WatchSettings) -> Mask:
     """Gives back what was taken for shadow inside the object, and closes narrow gaps and small holes.
 
     A panel that looks like a shadow (grey on grey) lies between surer parts of the same object: inside its convex
@@ -86,7 +89,7 @@ def _closed(own: Mask, moving: Mask, side: int, settings: WatchSettings) -> Mask
     closed = narrow[size:-size, size:-size] > 0
     fraction = settings.hole_fraction if upright else settings.hole_fraction_wide
     inside = _hull(own, upright=upright) & moving & ~_foot(own, settings.foot_fraction_wide)
-    return fill_holes(closed | inside, fraction)
+    return fill_holes(closed | inside, fraction, still_edges)
 
 
 def is_upright(mask: Mask) -> bool:
@@ -112,15 +115,27 @@ def _hull(own: Mask, *, upright: bool) -> Mask:
     points = cv2.findNonZero(source)
     if points is not None:
         cv2.fillConvexPoly(out, cv2.convexHull(points), 1)
-    return out > 0
+    inside: Mask = out > 0
+    return inside
 
 
-def fill_holes(mask: Mask, fraction: float) -> Mask:
-    """Fills holes of up to a fraction of the mask's area each."""
+def fill_holes(mask: Mask, fraction: float, still_edges: Mask | None = None) -> Mask:
+    """Fills holes of up to a fraction of the mask's area each.
+
+    Args:
+        mask: (H, W).
+        fraction: The largest hole, as part of the mask's area.
+        still_edges: Edges of the plate that are seen unchanged. A hole rich in them is no panel in the colour of the
+            road: one sees the plate there, or what stands before the object.
+    """
     limit = fraction * np.count_nonzero(mask)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((~np.pad(mask, 1)).astype(np.uint8), connectivity=4)
     outside = labels[0, 0]
     keep = np.array([part != outside and stats[part, cv2.CC_STAT_AREA] <= limit for part in range(count)])
+    if still_edges is not None:
+        areas = np.maximum(1, stats[:, cv2.CC_STAT_AREA])
+        seen = np.bincount(labels[np.pad(still_edges, 1)], minlength=count) / areas
+        keep &= (seen < _SEEN_THROUGH) | (areas < _SMALL_HOLE_PX)
     keep[labels[np.pad(mask, 1)][:1]] = False
     filled: Mask = mask | keep[labels[1:-1, 1:-1]]
     return filled

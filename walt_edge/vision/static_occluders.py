@@ -20,6 +20,7 @@ from walt_edge.vision.settings import WatchSettings
 
 _EVERY = 3
 _HOLE_SHARE = 0.15
+_WIDEST = 0.12  # of the frame's height: a sign, a trunk
 _BRIDGE_WIDTH = 0.6
 _BRIDGE_HEIGHT = 0.7
 
@@ -64,9 +65,14 @@ class StaticOccluders:
         )
         if not seeds.any():
             return seeds
-        side = int(np.median(self._sizes)) | 1
-        busy = cv2.morphologyEx(self._hits, cv2.MORPH_CLOSE, np.ones((1, side), np.uint8))
-        hole = (busy >= settings.occluder_tracks) & (self._hits <= _HOLE_SHARE * busy)
+        side = int(min(float(np.median(self._sizes)), _WIDEST * self.mask.shape[0])) | 1
+        across = np.ones((1, side), np.uint8)
+        # Nothing passes beyond the frame: what is open to its edge is no hole.
+        busy = cv2.morphologyEx(
+            self._hits, cv2.MORPH_CLOSE, across, borderType=cv2.BORDER_CONSTANT, borderValue=(0.0,)
+        )
+        near = cv2.dilate(seeds.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
+        hole = near & (busy >= settings.occluder_tracks) & (self._hits <= _HOLE_SHARE * busy)
         count, labels = cv2.connectedComponents((hole | seeds).astype(np.uint8), connectivity=8)
         chosen = np.zeros(count, bool)
         chosen[np.unique(labels[seeds])] = True

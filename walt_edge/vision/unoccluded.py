@@ -105,7 +105,7 @@ def sharpness(patch: PatchMask, frame: Image) -> float:
 
 def crown_part(patch: PatchMask, moving: NDArray[np.bool_], settings: WatchSettings) -> float:
     """0 where too much of the upper half's outline borders on something else that moves."""
-    height, width = moving.shape
+    width = moving.shape[1]
     x0, y0, x1, y1 = patch.box_xyxy
     reach = settings.halo_px + 3
     box = (max(0, x0 - reach), max(0, y0 - reach), min(width, x1 + reach), (y0 + y1) // 2)
@@ -157,10 +157,26 @@ def size_parts(ratio: float | None, label: Label, settings: WatchSettings) -> Pa
     """FRAGMENT where smaller than the ground allows, MERGED where larger."""
     if ratio is None:
         return {Reason.FRAGMENT: 0.85, Reason.MERGED: 0.85}
-    tolerance = settings.size_tolerance * (1.0 if label is Label.PERSON else 1.6)
+    tolerance = settings.size_tolerance * (1.0 if label is Label.PERSON else 1.15)
     small = ramp(ratio, 1 / (1 + 1.5 * tolerance), 1 / (1 + 0.5 * tolerance), low=0.0, middle=0.0)
     large = ramp(ratio, 1 + 0.5 * tolerance, 1 + 1.5 * tolerance, low=1.0, middle=1.0, high=0.0)
     return {Reason.FRAGMENT: small, Reason.MERGED: large}
+
+
+def bulk_part(ratio: float) -> float:
+    """0 for a person much bulkier than is usual for their height: two who walk side by side, or one and a shadow."""
+    return ramp(ratio, 1.15, 1.5, low=1.0, middle=1.0, high=0.0)
+
+
+def see_through_part(silhouette: PatchMask, label: Label | None) -> float:
+    """0 for a vehicle with a hole in it: what is seen there stands before it. People have holes beside their arms."""
+    if label is not Label.VEHICLE:
+        return 1.0
+    mask = silhouette.mask.astype(np.uint8)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(mask.copy(), contours, -1, 1, cv2.FILLED)
+    hole = 1.0 - np.count_nonzero(mask) / max(1, np.count_nonzero(filled))
+    return ramp(float(hole), 0.01, 0.03, low=1.0, middle=1.0, high=0.0)
 
 
 def ramp(value: float, start: float, end: float, *, low: float, middle: float, high: float = 1.0) -> float:
