@@ -172,4 +172,5 @@ def _shadow_of(mask: Mask) -> Mask:
     bottom = float(rows[-1])
     flat = np.array([[1.0, -0.9, 0.9 * bottom], [0.0, 0.25, 0.75 * bottom]])
     fallen = cv2.warpAffine(mask.astype(np.uint8), flat, (width, height)) > 0
-    return fallen & ~mask
+    shadow: Mask = fallen & ~mask
+    return shadow

@@ -70,8 +70,8 @@ class OnnxDetector:
         ):
             return "yolox"
         raise DetectorError(
-            f"{path}: outputs {dict(zip(self._outputs, shapes, strict=True))} are neither raw YOLOX (1, {anchors}, 85) "
-            "nor boxes + scores + labels: export it with one of these, with COCO's 80 classes"
+            f"{path}: outputs {dict(zip(self._outputs, shapes, strict=True))} are neither raw YOLOX "
+            f"(1, {anchors}, 85) nor boxes + scores + labels: export it with one of these, with COCO's 80 classes"
         )
 
     def __call__(self, bgr: NDArray[np.uint8]) -> Detections:

@@ -8,7 +8,7 @@ pixels it has never seen at rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -55,7 +55,7 @@ class SampleBuffer:
         return len(self.frames)
 
 
-def masked_median(frames: list[Image], masks: list[Mask | None]) -> tuple[Image, NDArray[np.uint8], Mask]:
+def masked_median(frames: Sequence[Image], masks: Sequence[Mask | None]) -> tuple[Image, NDArray[np.uint8], Mask]:
     """Median of frames over the pixels not masked.
 
     Args:

@@ -86,7 +86,7 @@ class WatchSettings:
     halo_px: int = 2
     """Width of the rim in which pixels must show the object at least half."""
     halo_alpha: float = 0.45
-    """A pixel belongs to a mask at alpha >= 0.5 (walt.md); the largest difference nearby overrates its own a little."""
+    """A pixel belongs to a mask at alpha >= 0.5 (walt.md); the largest difference nearby is a little high."""
 
     # --- tracks ------------------------------------------------------------------------------------------
     match_iou: float = 0.15
