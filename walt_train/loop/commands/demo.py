@@ -10,7 +10,7 @@ from walt_edge.contract.errors import UsageError
 from walt_train.loop.demo.play import Demo, DemoConfig, check
 
 # Fewer crops than one in so many frames of a rendered street mean that something is wrong.
-_FRAMES_A_CROP = 300
+_FRAMES_A_CROP = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="replaced (default: %(default)s)")
     add("--video", type=Path, metavar="PATH", help="a video or a folder of frames (default: a rendered street)")
-    add("--seed", type=int, default=7, metavar="S", help="of the rendered street (default: %(default)s)")
-    add("--frames", type=int, default=1500, metavar="N", help="frames to render (default: %(default)s)")
+    add("--seed", type=int, default=1, metavar="S", help="of the rendered street (default: %(default)s)")
+    add("--frames", type=int, default=2400, metavar="N", help="frames to render (default: %(default)s)")
     add("--size", default="640x360", metavar="WxH", help="of the rendered frames (default: %(default)s)")
-    add("--watch-s", type=float, default=180.0, metavar="S", help="watch no longer (default: %(default)s)")
+    add("--watch-s", type=float, default=270.0, metavar="S", help="watch no longer (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

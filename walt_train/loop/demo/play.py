@@ -59,10 +59,10 @@ class DemoConfig:
 
     out: Path
     video: Path | None = None
-    seed: int = 7
-    frames: int = 1500
+    seed: int = 1
+    frames: int = 2400
     size: str = "640x360"
-    watch_s: float = 180.0
+    watch_s: float = 270.0
     least_crops: int = 1
 
 
@@ -136,7 +136,7 @@ class Demo:
         config, street = self._config, self._out / "street"
         video = street / "street.mp4"
         words = [program("walt-train"), "rwalt", "--seed", str(config.seed), "--frames", str(config.frames)]
-        words += ["--size", config.size, "--out", str(street), "--video", str(video)]
+        words += ["--size", config.size, "--light", "day", "--out", str(street), "--video", str(video)]
         renderer = stations.start("render", words)
         images = street / "images"
         with Bars() as bars:
