@@ -35,6 +35,7 @@ _PENDING = frozenset({Reason.SHORT_TRACK, Reason.UNCLASSIFIED})
 _SHARP = 0.6
 _HALF_STEP_S = 0.3
 _SIZE_EVERY = 5
+_YOUNG = 8
 
 
 class Judge:
@@ -73,7 +74,8 @@ class Judge:
         """
         width, height = self._frame_wh
         painted = unoccluded.label_map([s.patch for s in outlines], height, width)
-        loose = np.array([False] + [match.track is None for match in matches])
+        # What a post cuts off is a loose piece first, and on its other side often a new track.
+        loose = np.array([False] + [m.track is None or m.track.sightings <= _YOUNG for m in matches])
         self._looks.clear()
         sightings = []
         for index, (outline, match) in enumerate(zip(outlines, matches, strict=True)):

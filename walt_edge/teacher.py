@@ -39,11 +39,11 @@ def teach(patch: PatchMask, detections: Detections) -> Lesson:
     boxes, scores = detections.boxes_xyxy[seen], detections.scores[seen]
     labels = [label for label, kept in zip(detections.labels, seen, strict=True) if kept]
     if not len(boxes):
-        return Lesson({Reason.UNCLASSIFIED: 0.3}, None)
+        return Lesson({Reason.FRAGMENT: 0.0}, None)
     fits = iou_matrix(own, boxes)[0] >= MATCH_IOU
     near = overlap_matrix(own + np.array([-NEAR_PX, -NEAR_PX, NEAR_PX, NEAR_PX]), boxes)[0] > 0
     sure = np.flatnonzero(fits & (scores >= SURE_SCORE))
     parts: Parts = {Reason.NEIGHBOUR: 0.0 if (near & ~fits).any() else 1.0}
     if sure.size == 0:
-        return Lesson({**parts, Reason.UNCLASSIFIED: 0.3}, None)
+        return Lesson({**parts, Reason.FRAGMENT: 0.0}, None)
     return Lesson(parts, labels[int(sure[np.argmax(scores[sure])])])

@@ -36,6 +36,7 @@ MODEL = "motion-1"
 __all__ = ["MovingCameraError", "Step", "TooFewFramesError", "WatchSettings", "Watcher"]
 
 _PREPARE_SPACING_S = 0.2
+_STEADY_WARM_UPS = 5  # a camera that stood so long was fixed, and was knocked
 _OCCUPIED_RIM_PX = 3
 _ADOPT_RIM_PX = 4
 _DEFAULTS = WatchSettings()
@@ -124,9 +125,10 @@ class Watcher:
                 f"{found} usable frames, at least {needed} are needed to learn the background: give a longer "
                 "recording, or, for stills, a lower --fps"
             )
-        if self._spread() > self._settings.drift_px:
-            raise self._moving()
-        return self._learn(last)
+        spread = spread_px(self._buffer.frames)
+        if spread > self._settings.drift_px:
+            raise self._moving(spread)
+        return self._open_eyes(last)
 
     def step(self, frame: Frame) -> Step:
         """Looks at one frame.
@@ -176,28 +178,29 @@ class Watcher:
         self._buffer.offer(frame.bgr, time_s)
         if time_s - self._began_s < self._settings.warm_up_s or len(self._buffer) < self._settings.plate_samples_min:
             return ()
-        spread = self._spread()
+        spread = spread_px(self._buffer.frames)
         if spread <= self._settings.drift_px:
-            return self._learn(frame)
-        self._spoiled += 1
-        if self._spoiled >= self._settings.moving_epochs:
-            raise self._moving()
-        _log.warning("camera moved by %.0f px before frame %d: learning the plate again", spread, frame.index)
-        self._begin_epoch(frame)
+            return self._open_eyes(frame)
+        self._moved(frame, spread)
         return ()
 
-    def _spread(self) -> float:
-        return spread_px(self._buffer.frames)
+    def _moved(self, frame: Frame, shift_px: float) -> None:
+        """The camera moved: begins anew, or gives up if it has done nothing else for some time."""
+        lasted_s = frame.captured.media_time_s - self._began_s
+        self._spoiled = 1 if lasted_s > _STEADY_WARM_UPS * self._settings.warm_up_s else self._spoiled + 1
+        if self._spoiled >= self._settings.moving_epochs:
+            raise self._moving(shift_px)
+        _log.warning("camera moved by %.0f px at frame %d: learning a new plate", shift_px, frame.index)
+        self._begin_epoch(frame)
 
-    def _moving(self) -> MovingCameraError:
+    def _moving(self, spread: float) -> MovingCameraError:
         return MovingCameraError(
-            f"the camera moves: its frames lie {self._spread():.0f} px apart, at most {self._settings.drift_px:g} "
+            f"the camera moves: its frames lie {spread:.0f} px apart, at most {self._settings.drift_px:g} "
             "can be watched: fix it to its mount and turn off pan, zoom and stabilisation"
         )
 
-    def _learn(self, frame: Frame) -> tuple[SealedEnvelope, ...]:
-        """Makes the plate, and a first one to send from the same frames, anonymised."""
-        self._spoiled = 0
+    def _open_eyes(self, frame: Frame) -> tuple[SealedEnvelope, ...]:
+        """Learns the plate and begins to watch; returns a first one to send, from the same frames, anonymised."""
         self._plate = plate = Plate.learn(self._buffer, self._settings)
         self._relearned_s = frame.captured.media_time_s
         for sample in self._publisher.picked(self._buffer.frames):
@@ -214,9 +217,8 @@ class Watcher:
         motion = find_motion(frame.bgr, plate, self._settings)
         moved = self._drift.check(plate.bgr, frame.bgr, motion.moving, time_s)
         if moved is not None:
-            _log.warning("camera moved by %.0f px at frame %d: learning a new plate", moved, frame.index)
             sealed = self.finish()
-            self._begin_epoch(frame)
+            self._moved(frame, moved)
             return Step(None, (), sealed)
         outlines = find_silhouettes(motion, self._settings)
         boxes = np.array([s.patch.box_xyxy for s in outlines], np.float64).reshape(-1, 4)

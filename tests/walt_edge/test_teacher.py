@@ -22,9 +22,9 @@ def seen(*rows: tuple[tuple[float, float, float, float], float, Label | None]) -
     ("detections", "label", "reasons"),
     [
         (seen((OWN, 0.8, Label.PERSON)), Label.PERSON, set()),
-        (seen(), None, {Reason.UNCLASSIFIED}),
-        (seen((OWN, 0.2, Label.PERSON)), None, {Reason.UNCLASSIFIED}),
-        (seen(((100, 50, 130, 90), 0.9, Label.PERSON)), None, {Reason.UNCLASSIFIED, Reason.NEIGHBOUR}),
+        (seen(), None, {Reason.FRAGMENT}),
+        (seen((OWN, 0.2, Label.PERSON)), None, {Reason.FRAGMENT}),
+        (seen(((100, 50, 130, 90), 0.9, Label.PERSON)), None, {Reason.FRAGMENT, Reason.NEIGHBOUR}),
         (seen((OWN, 0.8, Label.PERSON), ((120, 50, 150, 130), 0.16, None)), Label.PERSON, {Reason.NEIGHBOUR}),
         (seen((OWN, 0.8, Label.PERSON), ((120, 50, 150, 130), 0.1, None)), Label.PERSON, set()),
         (seen((OWN, 0.8, Label.PERSON), ((300, 50, 330, 130), 0.9, Label.PERSON)), Label.PERSON, set()),

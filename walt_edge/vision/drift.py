@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from walt_edge.vision.settings import WatchSettings
 
 _WORK_WIDTH = 384
 _RESPONSE_MIN = 0.08
+_BLOB_PX = 11
+_HIDDEN_MAX = 0.4
+_APART_LEVEL = 25
 
 
 class MovingCameraError(WaltError):
@@ -47,6 +51,16 @@ def shift_px(plate: Image, frame: Image, hidden: Mask | None = None) -> tuple[fl
     return dx * scale, dy * scale, response
 
 
+def objects_in(moving: Mask) -> Mask | None:
+    """The thick parts of what differs from the plate, to be left out; None if that would leave too little.
+
+    Objects are blobs. What a shift leaves along every edge is thin, and must stay: it is the evidence.
+    """
+    thick = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((_BLOB_PX, _BLOB_PX), np.uint8))
+    hidden: Mask = cv2.dilate(thick, np.ones((_BLOB_PX, _BLOB_PX), np.uint8)) > 0
+    return hidden if hidden.mean() < _HIDDEN_MAX else None
+
+
 class DriftWatch:
     """Votes over several checks, so that one truck across the view is no moved camera."""
 
@@ -60,22 +74,19 @@ class DriftWatch:
         if time_s < self._next_s:
             return None
         self._next_s = time_s + self._settings.drift_check_s
-        hidden = moving if moving.mean() < 0.4 else None
-        dx, dy, response = shift_px(plate, frame, hidden)
-        shift = float(np.hypot(dx, dy))
-        self._votes.append(shift if response > _RESPONSE_MIN else 0.0)
+        dx, dy, response = shift_px(plate, frame, objects_in(moving))
+        self._votes.append(float(np.hypot(dx, dy)) if response > _RESPONSE_MIN else 0.0)
         sure = len(self._votes) == self._settings.drift_votes and min(self._votes) > self._settings.drift_px
         return float(np.median(self._votes)) if sure else None
 
 
-def spread_px(frames: list[Image]) -> float:
-    """How far frames lie apart, pixels: the median of their shifts against the middle one.
-
-    The median, so that one frame full of traffic does not count.
-    """
-    if len(frames) < 3:
-        return 0.0
+def spread_px(frames: Sequence[Image]) -> float:
+    """How far frames lie apart, pixels: the median of their shifts against the middle one."""
     middle = frames[len(frames) // 2]
-    step = max(1, len(frames) // 12)
-    shifts = [shift_px(middle, frame) for frame in frames[::step] if frame is not middle]
-    return float(np.median([np.hypot(dx, dy) for dx, dy, _ in shifts])) if shifts else 0.0
+    shifts = [0.0]
+    for frame in frames[:: max(1, len(frames) // 12)]:
+        if frame is not middle:
+            apart = cv2.absdiff(frame, middle).max(axis=2) > _APART_LEVEL
+            dx, dy, _ = shift_px(middle, frame, objects_in(apart))
+            shifts.append(float(np.hypot(dx, dy)))
+    return float(np.median(shifts))

@@ -148,6 +148,12 @@ def test_spread_of_a_fixed_and_a_swaying_camera() -> None:
     assert spread_px(swaying) > 3
 
 
+def test_one_who_walks_by_does_not_move_the_camera() -> None:
+    scene = Scene(things=[Thing(walk((20, 220), (40, 0)), height=150)])
+    frames = [scene.picture(t) for t in range(8)]
+    assert spread_px(frames) < 0.5
+
+
 def test_a_ghost_is_told_from_an_object() -> None:
     empty, full = Scene().picture(0), Scene(things=[Thing(walk((160, 200), (0, 0)), "box", 60)]).picture(0)
     patch = PatchMask.from_full(Scene(things=[Thing(walk((160, 200), (0, 0)), "box", 60)]).visible(0, 0))
