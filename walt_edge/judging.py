@@ -23,6 +23,7 @@ from walt_edge.teacher import teach
 from walt_edge.tracking import Match, Observation, Track
 from walt_edge.vision import unoccluded
 from walt_edge.vision.ground import Sizes
+from walt_edge.vision.motion import Motion
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.shape import Shape, describe, ground_contact
 from walt_edge.vision.sightings import Reason, Sighting
@@ -33,6 +34,7 @@ from walt_edge.vision.unoccluded import Parts
 _CUTS = (Reason.NEIGHBOUR, Reason.BORDER, Reason.MERGED, Reason.FRAGMENT)
 _PENDING = frozenset({Reason.SHORT_TRACK, Reason.UNCLASSIFIED})
 _SHARP = 0.6
+_TEACHES = 0.7
 _HALF_STEP_S = 0.3
 _SIZE_EVERY = 5
 _YOUNG = 8
@@ -59,7 +61,7 @@ class Judge:
         self,
         frame: Frame,
         known: Mask,
-        moving: Mask,
+        motion: Motion,
         outlines: Sequence[Silhouette],
         matches: Sequence[Match],
     ) -> list[Sighting]:
@@ -68,7 +70,7 @@ class Judge:
         Args:
             frame: The raw frame.
             known: (H, W) where the plate is known.
-            moving: (H, W) all that differs from the plate, shadows included.
+            motion: The frame against the plate.
             outlines: The frame's silhouettes.
             matches: What the tracker says about each.
         """
@@ -85,7 +87,7 @@ class Judge:
                 continue
             dossier = self._dossier(match.track)
             dossier.note_footprint(_footprint(index, patch, painted, loose, match, frame.captured.media_time_s))
-            parts = self._scene_parts(index, patch, painted, known, moving, match)
+            parts = self._scene_parts(index, patch, painted, known, motion, match)
             sightings.append(self._judge_tracked(frame, patch, dossier, parts))
         return self._taught(frame, sightings)
 
@@ -100,7 +102,7 @@ class Judge:
         patch: PatchMask,
         painted: NDArray[np.int32],
         known: Mask,
-        moving: Mask,
+        motion: Motion,
         match: Match,
     ) -> Parts:
         """What the surroundings say."""
@@ -111,8 +113,11 @@ class Judge:
             Reason.SMALL: unoccluded.small_part(patch, settings),
             Reason.WARM_UP: unoccluded.known_part(patch, known),
             Reason.MERGED: 0.0 if match.merged_with else 1.0,
-            Reason.FRAGMENT: 0.2 if match.pieces else unoccluded.crown_part(patch, moving, settings),
-            **occluder_parts(patch, self.occluders, settings),
+            Reason.FRAGMENT: 0.2 if match.pieces else unoccluded.crown_part(patch, motion.moving, settings),
+            **weakest(
+                occluder_parts(patch, self.occluders, settings),
+                {Reason.STATIC_OCCLUDER: unoccluded.cut_part(patch, motion.plate_gradient, settings)},
+            ),
         }
 
     def _judge_tracked(self, frame: Frame, patch: PatchMask, dossier: Dossier, scene: Parts) -> Sighting:
@@ -130,22 +135,29 @@ class Judge:
         label, score = dossier.evidence.classify()
         parts = weakest(scene, jump)
         clean = min(parts.values()) >= settings.whole_confidence
+        # Pools of headlights and other soft things must not teach how large objects are.
+        teaches = clean and track.sightings % _SIZE_EVERY == 0 and self._crispness(patch, frame)[1] >= _TEACHES
         parts = weakest(parts, track_parts(dossier, label, score, settings))
         if label is not None:
             parts = weakest(parts, {Reason.STATIC_OCCLUDER: unoccluded.see_through_part(patch, label)})
-            parts = weakest(parts, self._class_parts(label, shape, observation, track, learn=clean))
+            parts = weakest(parts, self._class_parts(label, shape, observation, track, learn=teaches))
         sharp = 0.0
         if not any(part < settings.whole_confidence for reason, part in parts.items() if reason not in _PENDING):
-            sharp = unoccluded.sharpness(patch, frame.bgr)
-            crisp = unoccluded.ramp(sharp, settings.sharpness_min, _SHARP, low=0.2, middle=0.55)
-            parts[Reason.BLURRED] = min(crisp, unoccluded.edge_part(patch, frame.bgr, settings))
+            sharp, parts[Reason.BLURRED] = self._crispness(patch, frame)
         self._looks[track.id] = (observation, shape, sharp)
         return self._sighting(patch, dossier, label, score, parts)
+
+    def _crispness(self, patch: PatchMask, frame: Frame) -> tuple[float, float]:
+        """Sharpness of the rim, and the part of the confidence that it makes together with the outline's edges."""
+        settings = self._settings
+        sharp = unoccluded.sharpness(patch, frame.bgr)
+        crisp = unoccluded.ramp(sharp, settings.sharpness_min, _SHARP, low=0.2, middle=0.55)
+        return sharp, min(crisp, unoccluded.edge_part(patch, frame.bgr, settings))
 
     def _class_parts(self, label: Label, shape: Shape, seen: Observation, track: Track, *, learn: bool) -> Parts:
         """What the class says: proportions, and size where it stands."""
         proportion = unoccluded.proportion_part(label, shape)
-        if learn and proportion >= self._settings.whole_confidence and track.sightings % _SIZE_EVERY == 0:
+        if learn and proportion >= self._settings.whole_confidence:
             self.sizes.add(label, seen.box_xyxy[3], seen.height, seen.area, track.id)
         ratio = self.sizes.ratio(label, seen.box_xyxy[3], seen.height, seen.area)
         parts = weakest(unoccluded.size_parts(ratio, label, self._settings), {Reason.MERGED: proportion})

@@ -223,7 +223,7 @@ class Watcher:
         outlines = find_silhouettes(motion, self._settings)
         boxes = np.array([s.patch.box_xyxy for s in outlines], np.float64).reshape(-1, 4)
         matches = self._tracker.update(boxes, [s.patch.area for s in outlines], time_s)
-        sightings = self._judge.judge(frame, plate.known, motion.moving, outlines, matches)
+        sightings = self._judge.judge(frame, plate.known, motion, outlines, matches)
         image = self._anonymiser(frame.bgr, sightings, self._foreign(motion, outlines))
         self._judge.keep_views(frame, image, sightings)
         self._tend_plate(frame, plate, motion, outlines, matches)

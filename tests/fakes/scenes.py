@@ -76,7 +76,7 @@ class Scene:
             cv2.line(picture, (x, 0), (x + 30, height), (90.0, 95.0, 100.0), 1)
         for x0, y0, x1, y1 in self.poles:
             picture[y0:y1, x0:x1] = (60, 120, 60)
-        return np.clip(picture, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(picture, 0, 255), np.uint8)
 
     def picture(self, time_s: float) -> NDArray[np.uint8]:
         """The frame at a time."""
@@ -152,8 +152,7 @@ def _person(canvas: NDArray[np.uint8], place: tuple[float, float], height: int, 
 def _car(canvas: NDArray[np.uint8], place: tuple[float, float], height: int, time_s: float) -> None:
     x, y = place
     h = float(height)
-    body = ((x - 1.1 * h, y - 0.6 * h), (x + 1.1 * h, y))
-    cv2.rectangle(canvas, *[(round(a), round(b)) for a, b in body], 255, -1)
+    cv2.rectangle(canvas, (round(x - 1.1 * h), round(y - 0.6 * h)), (round(x + 1.1 * h), round(y)), 255, -1)
     roof = [(x - 0.8 * h, y - 0.55 * h), (x - 0.5 * h, y - h), (x + 0.5 * h, y - h), (x + 0.8 * h, y - 0.55 * h)]
     cv2.fillPoly(canvas, [np.round(roof).astype(np.int32)], 255)
 

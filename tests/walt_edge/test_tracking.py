@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from walt_edge.tracking import Match, Tracker, box_areas, iou_matrix, overlap_matrix
+from walt_edge.tracking import Boxes, Match, Tracker, box_areas, iou_matrix, overlap_matrix
 from walt_edge.vision.settings import WatchSettings
 
 SETTINGS = WatchSettings()
@@ -31,7 +31,7 @@ def ids(matches: list[Match]) -> list[int]:
 
 
 @given(boxes_strategy, boxes_strategy)
-def test_iou_is_symmetric_and_bounded(one: np.ndarray, other: np.ndarray) -> None:
+def test_iou_is_symmetric_and_bounded(one: Boxes, other: Boxes) -> None:
     iou = iou_matrix(one, other)
     assert ((iou >= 0) & (iou <= 1 + 1e-9)).all()
     assert iou == pytest.approx(iou_matrix(other, one).T)
@@ -40,7 +40,7 @@ def test_iou_is_symmetric_and_bounded(one: np.ndarray, other: np.ndarray) -> Non
 
 
 @given(st.lists(boxes_strategy, min_size=1, max_size=8))
-def test_assignment_is_one_to_one_and_ids_are_never_used_again(frames: list[np.ndarray]) -> None:
+def test_assignment_is_one_to_one_and_ids_are_never_used_again(frames: list[Boxes]) -> None:
     tracker = Tracker(SETTINGS)
     dead: set[int] = set()
     for index, boxes in enumerate(frames):
@@ -70,7 +70,7 @@ def test_two_walkers_pass_each_other_and_keep_their_ids() -> None:
 
 def test_a_track_survives_a_lamp_post_and_ends_after_that() -> None:
     tracker = Tracker(SETTINGS)
-    frames = [[box(10 + 4 * step)] for step in range(10)]
+    frames: list[list[list[float]]] = [[box(10 + 4 * step)] for step in range(10)]
     frames += [[] for _ in range(6)]
     frames += [[box(10 + 4 * step)] for step in range(16, 20)]
     matches = follow(tracker, frames)
@@ -90,7 +90,9 @@ def test_a_piece_inside_an_object_is_not_a_new_one() -> None:
 
 
 def test_a_swallowed_speck_is_no_merger() -> None:
-    frames = [[box(10 + 4 * step, w=60), [20 + 4 * step, 110, 26 + 4 * step, 118]] for step in range(6)]
+    frames: list[list[list[float]]] = [
+        [box(10 + 4 * step, w=60), [20 + 4 * step, 110, 26 + 4 * step, 118]] for step in range(6)
+    ]
     frames += [[box(10 + 4 * step, w=60)] for step in range(6, 9)]
     assert not any(match.merged_with for match in follow(Tracker(SETTINGS), frames)[-1])
 

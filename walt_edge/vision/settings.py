@@ -122,6 +122,8 @@ class WatchSettings:
     crown_max: float = 0.12
     """Above an object lies background. Where more than this part of its upper outline borders on something else that
     moves, even something taken for shadow, a piece of it was cut off, or it touches another."""
+    cut_max: float = 0.35
+    """A side of the outline that runs upright along an edge of the plate for this part of its height is a cut."""
     edge_min: float = 0.75
     """A whole object's outline is an edge in the picture, nearly everywhere; where it fades out it is a shadow's."""
     whole_confidence: float = 0.5

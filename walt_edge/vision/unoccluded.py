@@ -131,6 +131,26 @@ def edge_part(patch: PatchMask, frame: Image, settings: WatchSettings) -> float:
     return ramp(share, settings.edge_min - 0.1, settings.edge_min + 0.1, low=0.0, middle=0.0)
 
 
+def cut_part(patch: PatchMask, plate_gradient: NDArray[np.uint8], settings: WatchSettings) -> float:
+    """0 where a side of the outline runs upright along an edge of the plate: something there stands before it.
+
+    An object's own side may be upright, and the plate has edges of its own, but they hardly meet along a length.
+    """
+    height, width = plate_gradient.shape
+    mask = patch.mask
+    rows = np.flatnonzero(mask.any(axis=1))
+    longest = 0.0
+    for columns in (mask.argmax(axis=1)[rows], mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]):
+        counts = np.bincount(columns, minlength=mask.shape[1])
+        column = int(np.argmax(np.convolve(counts, np.ones(3), mode="same")))
+        there = rows[np.abs(columns - column) <= 1]
+        x0, x1 = max(0, patch.x + column - 2), min(width, patch.x + column + 3)
+        edge = plate_gradient[np.clip(patch.y + there, 0, height - 1), x0:x1].max(axis=1) > settings.see_through_level
+        longest = max(longest, float(np.count_nonzero(edge)))
+    share = longest / rows.size
+    return 1.0 - ramp(share, 0.5 * settings.cut_max, 1.5 * settings.cut_max, low=0.0, middle=0.0)
+
+
 def known_part(patch: PatchMask, known: NDArray[np.bool_]) -> float:
     """How much of the silhouette and its surroundings lies on learned plate, squared."""
     height, width = known.shape
@@ -147,7 +167,7 @@ def proportion_part(label: Label | None, shape: Shape) -> float:
         return min(wide, upright, 1.0 if shape.heads <= 1 else 0.0)
     if label is Label.VEHICLE:
         compact = ramp(shape.solidity, 0.80, 0.92, low=0.0, middle=0.5)
-        single = ramp(shape.notch, 0.11, 0.23, low=1.0, middle=1.0, high=0.0)
+        single = ramp(shape.notch, 0.14, 0.26, low=1.0, middle=1.0, high=0.0)
         lying = ramp(shape.aspect, 1.2, 1.7, low=1.0, middle=1.0, high=0.0)
         return min(compact, single, lying)
     return 1.0

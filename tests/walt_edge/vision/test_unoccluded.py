@@ -72,6 +72,14 @@ def test_an_outline_that_is_no_edge_disqualifies() -> None:
     assert unoccluded.edge_part(PatchMask(20, 20, np.ones((40, 90), bool)), frame, SETTINGS) < 0.5
 
 
+def test_a_side_along_an_edge_of_the_plate_was_cut() -> None:
+    gradient = np.zeros((100, 120), np.uint8)
+    assert unoccluded.cut_part(square(20, 20), gradient, SETTINGS) == 1
+    gradient[:, 60:63] = 90  # a post, where the square ends
+    assert unoccluded.cut_part(square(20, 20), gradient, SETTINGS) < 0.5
+    assert unoccluded.cut_part(square(40, 20), gradient, SETTINGS) == 1, "the post is behind its middle"
+
+
 def test_motion_blur_is_seen() -> None:
     sharp = np.full((100, 120, 3), 90, np.uint8)
     sharp[20:60, 30:70] = 200
