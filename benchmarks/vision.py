@@ -2,10 +2,10 @@
 
     python -m benchmarks.vision --out docs/benchmarks/vision.json
 
-Quality on rendered streets, whose amodal truth is exact: of the crops that were chosen as seen whole, how many show an
-object that is (occlusion fraction at most 2%, area at least 1,024 px, inside the frame), and how well their silhouettes
-cover the amodal truth. Speed on the same frames, one core, by stage, against what one pass of cv2.absdiff over the
-frame costs (memory-bound: nothing that looks at every pixel can be faster).
+Quality on rendered streets, whose amodal truth is exact: of the crops that were chosen as seen whole, how many show
+an object that is (occlusion fraction at most 2%, area at least 1,024 px, inside the frame), and how well their
+silhouettes cover the amodal truth. Speed on the same frames, one core, by stage, against what one pass of cv2.absdiff
+over the frame costs (memory-bound: nothing that looks at every pixel can be faster).
 """
 
 from __future__ import annotations

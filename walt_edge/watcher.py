@@ -168,7 +168,7 @@ class Watcher:
         self._buffer = SampleBuffer(spacing_s or settings.warm_up_s / max(1, capacity - 1), capacity)
         self._began_s = frame.captured.media_time_s
         self._plate = None
-        self._followed_s = self._relearned_s = self._began_s
+        self._followed_s = self._relearned_s = self._calm_s = self._began_s
         self._drift = DriftWatch(settings)
         self._judge = Judge((width, height), settings, self._detector)
         self._publisher = PlatePublisher(self._origin, self._anonymiser, settings)
@@ -202,7 +202,7 @@ class Watcher:
     def _open_eyes(self, frame: Frame) -> tuple[SealedEnvelope, ...]:
         """Learns the plate and begins to watch; returns a first one to send, from the same frames, anonymised."""
         self._plate = plate = Plate.learn(self._buffer, self._settings)
-        self._relearned_s = frame.captured.media_time_s
+        self._relearned_s = self._calm_s = frame.captured.media_time_s
         for sample in self._publisher.picked(self._buffer.frames):
             motion = find_motion(sample, plate, self._settings)
             outlines = find_silhouettes(motion, self._settings)
@@ -220,6 +220,11 @@ class Watcher:
             sealed = self.finish()
             self._moved(frame, moved)
             return Step(None, (), sealed)
+        if self._flooded(motion, time_s):
+            _log.warning("nearly all of the picture changed at frame %d: learning a new plate", frame.index)
+            sealed = self.finish()
+            self._begin_epoch(frame)
+            return Step(None, (), sealed)
         outlines = find_silhouettes(motion, self._settings)
         boxes = np.array([s.patch.box_xyxy for s in outlines], np.float64).reshape(-1, 4)
         matches = self._tracker.update(boxes, [s.patch.area for s in outlines], time_s)
@@ -234,6 +239,11 @@ class Watcher:
         if self._publisher.due(plate.bgr, frame.captured):
             sealed += (self._publisher.publish(plate.bgr, plate.known, frame.captured),)
         return Step(image, tuple(sightings), sealed)
+
+    def _flooded(self, motion: Motion, time_s: float) -> bool:
+        if float(motion.moving.mean()) <= self._settings.flood_fraction:
+            self._calm_s = time_s
+        return time_s - self._calm_s > self._settings.flood_s
 
     def _foreign(self, motion: Motion, outlines: list[Silhouette]) -> Mask:
         """Moving pixels for the anonymiser: all that is solid, and shadows that belong to nobody.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -68,6 +69,10 @@ class Scene:
 
     def background(self) -> NDArray[np.uint8]:
         """The empty place, poles included."""
+        return self._background.copy()
+
+    @cached_property
+    def _background(self) -> NDArray[np.uint8]:
         width, height = self.wh
         random = np.random.default_rng(self.seed)
         coarse = random.uniform(70, 150, (height // 16 + 1, width // 16 + 1, 3)).astype(np.float32)

@@ -70,7 +70,9 @@ class WatchSettings:
     foot_fraction_wide: float = 0.14
     """... and of a wide one's: what looks like a shadow higher up is a panel of it."""
     flood_fraction: float = 0.6
-    """More of the frame than this differing at once is a change of light or camera, not objects."""
+    """More of the frame than this differing at once is another light or another view, not objects ..."""
+    flood_s: float = 3.0
+    """... if it lasts: a truck before the lens drives on."""
 
     # --- silhouettes -------------------------------------------------------------------------------------
     speck_px: int = 40
