@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 CLOCK_HZ = 90_000
 
@@ -39,7 +40,7 @@ def main() -> None:
     serve(order, GLib, Gst, GstRtsp, GstRtspServer)
 
 
-def serve(order, glib, gst, rtsp, rtsp_server) -> None:
+def serve(order: dict[str, Any], glib: Any, gst: Any, rtsp: Any, rtsp_server: Any) -> None:
     """Binds, says which port, and plays."""
     loop = glib.MainLoop()
     film = Film(order["film"], order["index"])
@@ -56,7 +57,7 @@ def serve(order, glib, gst, rtsp, rtsp_server) -> None:
     factory.set_latency(0)
     factory.set_protocols(rtsp.RTSPLowerTrans.TCP | rtsp.RTSPLowerTrans.UDP)
 
-    def configure(_factory, media) -> None:
+    def configure(_factory: Any, media: Any) -> None:
         source = media.get_element().get_by_name("film")
         player = Player(gst, source, film, loop=order["loop"])
         source.connect("need-data", player.need)
@@ -78,16 +79,17 @@ def serve(order, glib, gst, rtsp, rtsp_server) -> None:
 class Film:
     """The access units of a film, read as they are needed; shared by all its players."""
 
-    def __init__(self, path, index) -> None:
+    def __init__(self, path: str, index: list[tuple[int, int]]) -> None:
         self.file = os.open(path, os.O_RDONLY)
-        self.index, offset = [], 0
+        self.index: list[tuple[int, int, int]] = []
+        offset = 0
         for ticks, size in index:
             self.index.append((ticks, offset, size))
             offset += size
         shown = sorted(ticks for ticks, _ in index)
         self.length_ticks = shown[-1] + (shown[-1] - shown[-2] if len(shown) > 1 else CLOCK_HZ)
 
-    def unit(self, number):
+    def unit(self, number: int) -> tuple[int, bytes]:
         """Presentation time in ns and bytes of one access unit; numbers beyond the end begin again."""
         rounds, number = divmod(number, len(self.index))
         ticks, offset, size = self.index[number]
@@ -99,12 +101,12 @@ class Film:
 class Player:
     """Feeds one client's appsrc, whose sink paces it."""
 
-    def __init__(self, gst, source, film, *, loop) -> None:
+    def __init__(self, gst: Any, source: Any, film: Film, *, loop: bool) -> None:
         self.gst, self.source, self.film, self.loop = gst, source, film, loop
         self.position = 0
         self.ended = False
 
-    def need(self, _source, _length) -> None:
+    def need(self, _source: Any, _length: int) -> None:
         """Pushes the next access unit, or the end."""
         if self.position >= len(self.film.index) and not self.loop:
             self.ended = True
@@ -117,13 +119,13 @@ class Player:
         self.source.emit("push-buffer", buffer)
 
 
-def end_with_parent(glib, loop) -> None:
+def end_with_parent(glib: Any, loop: Any) -> None:
     """Standard input ends when the parent closes it, and also when the parent is killed."""
     sys.stdin.read()
     glib.idle_add(loop.quit)
 
 
-def answer(message) -> None:
+def answer(message: dict[str, Any]) -> None:
     """One line to the parent."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()

@@ -110,9 +110,9 @@ def put(path: tuple[str | int, ...], value: Any) -> bytes:
     return msgspec.msgpack.encode(tree)
 
 
-# Any text may be valid where one is asked for, any finite number for a ground point or a stream's time, and what an
-# image holds is nobody's business here.
-FREE = {"model", "anonymiser", "boot_id", "plate", "media_time_s", "ground_xy", "stationary_us", "image"}
+# Any text or name may be valid where one is asked for, any finite number for a ground point or a stream's
+# time, and what an image holds is nobody's business here.
+FREE = {"camera", "model", "anonymiser", "boot_id", "plate", "media_time_s", "ground_xy", "stationary_us", "image"}
 TARGETS = [path for path in places(PLAIN) if not FREE & set(path)]
 VALID: list[tuple[str, Any]] = [("confidence_parts", {})]
 
