@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, Rle, decode_rle
-from walt_edge.contract.messages import CropHeader, PlateHeader, Telemetry
+from walt_edge.contract.messages import CropHeader, Telemetry
 from walt_edge.contract.topics import Kind
 from walt_train.loop.store import Store, StoreCounts
 
@@ -156,12 +156,7 @@ def read_evidence(journal: Path, store: Store, telemetry: Telemetry | None) -> E
         ReportError: The journal is missing or malformed, or a stored image cannot be decoded.
     """
     clips = [_clip(stored.id, stored.envelope.header, stored.envelope.image) for stored in store.envelopes(Kind.CROP)]
-    plates = [stored.envelope for stored in store.envelopes(Kind.PLATE)]
-    known = [
-        (envelope.header.samples, envelope.image) for envelope in plates if isinstance(envelope.header, PlateHeader)
-    ]
-    # The plate that most frames went into: the last of equals is the newest.
-    best = max(range(len(known)), key=lambda i: (known[i][0], i)) if known else None
+    plates = [stored.envelope.image for stored in store.envelopes(Kind.PLATE)]
     return Evidence(
         lines=read_journal(journal),
         pictures=journal,
@@ -169,7 +164,7 @@ def read_evidence(journal: Path, store: Store, telemetry: Telemetry | None) -> E
         counts=store.counts(),
         stored_ids=frozenset(store.ids()),
         clips=clips,
-        plate=_decode(known[best][1], "a plate") if best is not None else None,
+        plate=_decode(plates[-1], "a plate") if plates else None,
     )
 
 
