@@ -200,7 +200,7 @@ def test_kills_of_the_whole_agent_on_real_input(tmp_path: Path, stations: tuple[
         ids = store.ids()
     assert not list((tmp_path / "home").glob(f"{FILE_NAME}.corrupt*"))
     assert counts.accepted == counts.acked == len(set(ids)) == len(ids)
-    assert counts.accepted > 20
+    assert counts.accepted > 4, "each of the kills met an agent that had nothing to lose"
 
 
 def line_count(path: Path) -> int:

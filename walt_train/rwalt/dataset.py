@@ -174,7 +174,10 @@ class _Crew:
             receiver, sender = context.Pipe(duplex=False)
             share = range(number, street.config.frames, workers)
             process = context.Process(target=_work, args=(street, output, share, sender), daemon=True)
+            # Ctrl-C is the parent's to handle: a worker is born with it blocked, before its first import.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             process.start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             sender.close()
             stack.callback(_end, process, receiver)
             self._pipes.append(receiver)
@@ -200,8 +203,7 @@ def _end(process: SpawnProcess, receiver: Connection[Any, Any]) -> None:
 
 
 def _work(street: Street, output: Output, share: range, sender: Connection[Any, Any]) -> None:
-    """A worker's life. Ctrl-C is the parent's to handle; a closed pipe means that nobody wants more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker's life. A closed pipe means that nobody wants more."""
     # One process a core already: threads of the software rasteriser would only contend.
     os.environ["LP_NUM_THREADS"] = "0"
     cv2.setNumThreads(1)
