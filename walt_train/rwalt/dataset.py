@@ -14,6 +14,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -174,10 +175,7 @@ class _Crew:
             receiver, sender = context.Pipe(duplex=False)
             share = range(number, street.config.frames, workers)
             process = context.Process(target=_work, args=(street, output, share, sender), daemon=True)
-            # Ctrl-C is the parent's to handle: a worker is born with it blocked, before its first import.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            process.start()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _start_deaf(process)
             sender.close()
             stack.callback(_end, process, receiver)
             self._pipes.append(receiver)
@@ -193,6 +191,17 @@ class _Crew:
             if isinstance(message, WaltError):
                 raise message
             yield message
+
+
+def _start_deaf(process: SpawnProcess) -> None:
+    """Starts a worker with SIGINT blocked from its birth: Ctrl-C is the parent's to handle, even while it imports."""
+    # Starting the first process starts multiprocessing's tracker too, which unblocks SIGINT on its way.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(process: SpawnProcess, receiver: Connection[Any, Any]) -> None:
