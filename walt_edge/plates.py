@@ -7,7 +7,7 @@ import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from walt_edge.contract.masks import Mask, encode_rle
+from walt_edge.contract.masks import Mask, PatchMask, encode_rle
 from walt_edge.contract.messages import Moment, Origin, PlateHeader
 from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 from walt_edge.vision.plate import SampleBuffer, masked_median
@@ -27,6 +27,8 @@ class PlatePublisher:
         self._settings = settings
         self._sent: NDArray[np.uint8] | None = None
         self._sent_s = -np.inf
+        self._sent_known = 0.0
+        self._healed = False
         self._hour: int | None = None
         self.newest_id = ""
         self.restart()
@@ -54,12 +56,29 @@ class PlatePublisher:
         self._hour = hour_of(captured)
         self._buffer.offer(image.bgr, captured.media_time_s, lambda: image.moving | image.filled)
 
-    def due(self, plate_bgr: NDArray[np.uint8], captured: Moment) -> bool:
-        """Whether a plate should go now: an hourly one, or because it has changed visibly."""
+    def forget(self, left: PatchMask) -> None:
+        """Somebody who had been part of the plate has left it: the frames until now do not show what is there."""
+        width, height = self._origin.frame_wh
+        window = left.full(height, width)
+        self._buffer.masks = [window if mask is None else mask | window for mask in self._buffer.masks]
+        self._healed = True
+
+    def better(self, known: Mask) -> bool:
+        """Whether a plate sent now would show more than the last one, or something truer."""
+        if len(self._buffer) < _SAMPLES_MIN:
+            return False
+        # As `masked_median` counts, on every fourth pixel of every fourth row: this is asked with every frame.
+        hidden = sum(np.zeros(1, np.uint8) if m is None else m[::4, ::4].astype(np.uint8) for m in self._buffer.masks)
+        seen = len(self._buffer) - hidden >= max(2, len(self._buffer) // 4)
+        gained = float((known[::4, ::4] & seen).mean()) - self._sent_known
+        return self._healed or gained > self._settings.publish_better_fraction
+
+    def due(self, plate_bgr: NDArray[np.uint8], known: Mask, captured: Moment) -> bool:
+        """Whether a plate should go now: an hourly one, or because it has become better or changed visibly."""
         since_s = captured.media_time_s - self._sent_s
         if len(self._buffer) < _SAMPLES_MIN or since_s < self._settings.publish_s / 60:
             return False
-        if since_s >= self._settings.publish_s or self._sent is None:
+        if since_s >= self._settings.publish_s or self._sent is None or self.better(known):
             return True
         change = np.abs(plate_bgr[::4, ::4].astype(np.int16) - self._sent[::4, ::4]).max(axis=2)
         visible = change > self._settings.publish_change_level
@@ -82,6 +101,7 @@ class PlatePublisher:
             samples=len(self._buffer),
         )
         sealed = seal(header, image)
+        self._sent_known, self._healed = float(known[::4, ::4].mean()), False
         self.newest_id, self._sent, self._sent_s = sealed.id, plate_bgr.copy(), captured.media_time_s
         return sealed
 

@@ -147,7 +147,13 @@ class Watcher:
         return self._watch(frame, self._plate)
 
     def finish(self) -> tuple[SealedEnvelope, ...]:
-        """Releases what open tracks still hold; called once at the end."""
+        """Releases what open tracks still hold, and a better plate if there is one; called once at the end."""
+        sealed = self._close_all()
+        if self._plate is not None and self._publisher.better(self._plate.known):
+            sealed += (self._publisher.publish(self._plate.bgr, self._plate.known, self._newest),)
+        return sealed
+
+    def _close_all(self) -> tuple[SealedEnvelope, ...]:
         tracks = list(self._tracker.tracks.values())
         self._tracker.tracks.clear()
         return tuple(one for track in tracks for one in self._close(track))
@@ -172,6 +178,7 @@ class Watcher:
         self._drift = DriftWatch(settings)
         self._judge = Judge((width, height), settings, self._detector)
         self._publisher = PlatePublisher(self._origin, self._anonymiser, settings)
+        self._newest = frame.captured
 
     def _warm_up(self, frame: Frame) -> tuple[SealedEnvelope, ...]:
         time_s = frame.captured.media_time_s
@@ -217,12 +224,12 @@ class Watcher:
         motion = find_motion(frame.bgr, plate, self._settings)
         moved = self._drift.check(plate.bgr, frame.bgr, motion.moving, time_s)
         if moved is not None:
-            sealed = self.finish()
+            sealed = self._close_all()
             self._moved(frame, moved)
             return Step(None, (), sealed)
         if self._flooded(motion, time_s):
             _log.warning("nearly all of the picture changed at frame %d: learning a new plate", frame.index)
-            sealed = self.finish()
+            sealed = self._close_all()
             self._begin_epoch(frame)
             return Step(None, (), sealed)
         outlines = find_silhouettes(motion, self._settings)
@@ -233,10 +240,11 @@ class Watcher:
         self._judge.keep_views(frame, image, sightings)
         self._tend_plate(frame, plate, motion, outlines, matches)
         self._publisher.offer(image, frame.captured)
+        self._newest = frame.captured
         sealed = tuple(one for track in self._tracker.ended(time_s) for one in self._close(track))
         for track in self._judge.overdue(time_s):
             sealed += tuple(self._send(self._judge.release(track), track))
-        if self._publisher.due(plate.bgr, frame.captured):
+        if self._publisher.due(plate.bgr, plate.known, frame.captured):
             sealed += (self._publisher.publish(plate.bgr, plate.known, frame.captured),)
         return Step(image, tuple(sightings), sealed)
 
@@ -279,7 +287,9 @@ class Watcher:
             still_s = time_s - match.track.still_since_s
             ghost = still_s > settings.ghost_s and is_ghost(outline.patch, frame.bgr, plate.bgr)
             if ghost or still_s > settings.parked_s:
-                plate.adopt(frame.bgr, grown(outline.patch, _ADOPT_RIM_PX, (width, height)))
+                region = grown(outline.patch, _ADOPT_RIM_PX, (width, height))
+                plate.adopt(frame.bgr, region)
+                self._publisher.forget(region)
         kernel = np.ones((2 * _OCCUPIED_RIM_PX + 1,) * 2, np.uint8)
         occupied = cv2.dilate((motion.solid | motion.moving).astype(np.uint8), kernel) > 0
         plate.follow(frame.bgr, motion.difference, occupied, min(elapsed, 5.0))

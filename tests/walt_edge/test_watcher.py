@@ -193,6 +193,19 @@ def test_a_ghost_is_healed() -> None:
     assert not any(sightings[-1])
 
 
+def test_who_left_the_plate_is_not_in_the_last_one_sent() -> None:
+    scene = Scene(wh=WH, things=[Thing(walk((200, 260), (0, 0), end_s=6), "box", 60)])
+    sealed, _ = watch(watcher_of(), scene.frames(16))
+    first, *_, last = (one for one in sealed if isinstance(one.envelope.header, PlateHeader))
+    background = scene.background().astype(int)
+    off_first, off_last = (np.abs(decode_image(one).astype(int) - background).max(axis=2) for one in (first, last))
+    assert (off_first > 60).sum() > 1000, "it stood there from the beginning"
+    assert isinstance(last.envelope.header, PlateHeader)
+    known = decode_rle(last.envelope.header.known)
+    assert known.mean() > 0.9
+    assert not (off_last[known] > 60).any()
+
+
 def test_a_moved_camera_starts_anew(caplog: pytest.LogCaptureFixture) -> None:
     scene = street(shift=lambda t: (0, 0) if t < 8 else (9, 4))
     with caplog.at_level(logging.WARNING):

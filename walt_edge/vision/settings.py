@@ -35,6 +35,8 @@ class WatchSettings:
     """... or when its median level has changed by this many grey levels."""
     publish_change_fraction: float = 0.03
     """... or when this fraction of it has changed visibly (a parked car that stayed)."""
+    publish_better_fraction: float = 0.01
+    """... or when this much more of it is known."""
     parked_s: float = 180.0
     """A silhouette that stood this long becomes part of the plate: queues at lights and talkers leave earlier."""
     ghost_s: float = 1.5
