@@ -10,9 +10,6 @@ they are counted by themselves. `with CenterFace`: where `walt-edge models pull 
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Report, arguments
+from benchmarks.streets import read_truth, render
 from walt_edge.camera import open_camera
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, Rle, decode_rle
@@ -115,29 +113,16 @@ def main() -> None:
     frames = 250 if args.quick else 600
     report = Report("privacy", {"seed": args.seed, "preset": args.preset, "frames": frames})
     with tempfile.TemporaryDirectory() as scratch:
-        street = args.street or _render(Path(scratch), args.preset, args.seed, frames)
+        street = args.street or render(Path(scratch), args.seed, args.preset, frames)
         _measure(street).report(report)
     report.finish(args.out)
-
-
-def _render(folder: Path, preset: str, seed: int, frames: int) -> Path:
-    command = [
-        str(Path(sys.executable).with_name("walt-train")),
-        "rwalt",
-        "--seed",
-        str(seed),
-        "--frames",
-        str(frames),
-    ]
-    subprocess.run([*command, "--preset", preset, "--out", str(folder)], check=True)
-    return folder
 
 
 def _measure(street: Path) -> Tally:
     tally, recorder = Tally(), Recorder()
     faces = find_faces()
     watcher = Watcher(site="bench", device="walt-bench", camera="street", anonymiser=recorder)
-    truth = _truth(street)
+    truth = read_truth(street)
     with open_camera(str(street), fps=10) as camera:
         while (frame := camera.read(timeout_s=1)) is not None:
             step = watcher.step(frame)
@@ -151,16 +136,6 @@ def _measure(street: Path) -> Tally:
                 if faces is not None:
                     tally.take(f"{way}, with CenterFace", Anonymiser(faces), given, heads)
     return tally
-
-
-def _truth(street: Path) -> dict[int, list[dict[str, Any]]]:
-    """Annotations by frame number."""
-    content = json.loads((street / "annotations.json").read_text())
-    number = {image["id"]: index for index, image in enumerate(content["images"])}
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        found[number[annotation["image_id"]]].append(annotation)
-    return found
 
 
 def _visible(annotation: dict[str, Any]) -> PatchMask:

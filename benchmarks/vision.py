@@ -10,9 +10,6 @@ over the frame costs (memory-bound: nothing that looks at every pixel can be fas
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,6 +23,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.report import Report, arguments
+from benchmarks.streets import read_truth, render
 from walt_edge.camera import Frame, open_camera
 from walt_edge.contract.masks import PatchMask, Rle, decode_rle
 from walt_edge.contract.messages import CropHeader
@@ -73,7 +71,9 @@ def main() -> None:
     count = args.frames or (250 if args.quick else 900)
     report = Report("vision", {"frames": count, "size": "640x360"})
     with tempfile.TemporaryDirectory() as scratch:
-        folders = args.streets or [_render(Path(scratch), seed, preset, count) for seed, preset in STREETS]
+        folders = args.streets or [
+            render(Path(scratch) / f"street-{seed}-{preset}", seed, preset, count) for seed, preset in STREETS
+        ]
         judged: list[Judged] = []
         for folder in folders:
             found, possible, step_ms = mine(folder)
@@ -90,13 +90,6 @@ def main() -> None:
             _quality(report, "all streets", judged, None, verbose=False)
         _stages(report, folders[0])
     report.finish(args.out)
-
-
-def _render(scratch: Path, seed: int, preset: str, frames: int) -> Path:
-    folder = scratch / f"street-{seed}-{preset}"
-    command = [str(Path(sys.executable).with_name("walt-train")), "rwalt", "--seed", str(seed), "--preset", preset]
-    subprocess.run([*command, "--frames", str(frames), "--size", "640x360", "--out", str(folder)], check=True)
-    return folder
 
 
 def mine(street: Path) -> tuple[list[Judged], set[int], list[float]]:
@@ -129,16 +122,6 @@ def frames(street: Path) -> Iterator[Frame]:
     with open_camera(str(street / "images"), fps=FPS) as camera:
         while (frame := camera.read(timeout_s=10)) is not None:
             yield frame
-
-
-def read_truth(street: Path) -> dict[int, list[dict[str, Any]]]:
-    """Annotations by frame number."""
-    content = json.loads((street / "annotations.json").read_text())
-    number = {image["id"]: index for index, image in enumerate(content["images"])}
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        found[number[annotation["image_id"]]].append(annotation)
-    return found
 
 
 def judge(header: CropHeader, annotations: list[dict[str, Any]]) -> Judged:

@@ -177,7 +177,7 @@ def test_kills_of_the_whole_agent_on_real_input(tmp_path: Path, stations: tuple[
     source = str(shared_data(SCENES["plaza"].path))
     chance = random.Random(2)
     journal = tmp_path / "journal" / "journal.jsonl"
-    words = agent_words(source, broker, tmp_path, "--frames", 220, "--journal", journal.parent, "--drain-s", 20)
+    words = agent_words(source, broker, tmp_path, "--frames", 300, "--journal", journal.parent, "--drain-s", 20)
     agent = Station(words, tmp_path / "agent.log")
     try:
         for _ in range(4):
@@ -200,7 +200,7 @@ def test_kills_of_the_whole_agent_on_real_input(tmp_path: Path, stations: tuple[
         ids = store.ids()
     assert not list((tmp_path / "home").glob(f"{FILE_NAME}.corrupt*"))
     assert counts.accepted == counts.acked == len(set(ids)) == len(ids)
-    assert counts.accepted > 4, "each of the kills met an agent that had nothing to lose"
+    assert counts.accepted > 20
 
 
 def line_count(path: Path) -> int:

@@ -16,7 +16,7 @@ from walt_edge.camera import Frame
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.dossiers import Dossier, jump_parts, occluder_parts, rejudge, track_parts, weakest
-from walt_edge.privacy import FILL_BGR, AnonymisedImage
+from walt_edge.privacy import AnonymisedImage
 from walt_edge.runtimes import Detections, Detector
 from walt_edge.selection import View, ViewKeeper, worth
 from walt_edge.teacher import teach
@@ -208,7 +208,7 @@ class Judge:
             dossier = self._dossiers.get(sighting.track_id)
             if dossier is None or set(sighting.reasons) - _PENDING:
                 continue
-            if _filled_share(image, sighting.silhouette) > self._filled_max(sighting.label):
+            if image.filled_fraction(sighting.silhouette) > self._filled_max(sighting.label):
                 continue
             observation, shape, sharp = self._looks[sighting.track_id]
             hopeful = _hopeful(sighting)
@@ -256,12 +256,6 @@ class Judge:
             return views, None
         against = (dossier.failed_late or dossier.failed).most_common(1)
         return [], against[0][0] if against else Reason.NOT_BEST
-
-
-def _filled_share(image: AnonymisedImage, patch: PatchMask) -> float:
-    """How much of an object the anonymiser filled, 0..1, looking at its box only."""
-    x0, y0, x1, y1 = patch.box_xyxy
-    return float((image.bgr[y0:y1, x0:x1][patch.mask] == np.array(FILL_BGR, np.uint8)).all(axis=1).mean())
 
 
 def _hopeful(sighting: Sighting) -> Sighting:

@@ -96,7 +96,15 @@ class AnonymisedImage(_Sealed):
 
     def filled_fraction(self, own: PatchMask) -> float:
         """How much of an object's mask is filled, 0..1: a clip that is mostly filled teaches nothing."""
-        return own.intersection(PatchMask(0, 0, self.filled)) / own.area if own.area else 1.0
+        height, width = self.bgr.shape[:2]
+        x0, y0, x1, y1 = own.box_xyxy
+        inside = (max(0, x0), max(0, y0), min(width, x1), min(height, y1))
+        own_inside = own.window(inside)
+        if not own_inside.any():
+            return 0.0 if own.area else 1.0
+        # Only the object's box is looked at: this is asked for every object of every frame.
+        filled = _is_filled(self.bgr[inside[1] : inside[3], inside[0] : inside[2]]) & own_inside
+        return int(np.count_nonzero(filled)) / own.area
 
     def crop(self, box_xyxy: tuple[int, int, int, int], own: PatchMask) -> AnonymisedImage:
         """One object with a margin of context; whatever else moves in the margin is filled.

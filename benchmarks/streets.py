@@ -1,0 +1,27 @@
+"""Rendered streets that benchmarks watch, and their truth by frame."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+
+def render(folder: Path, seed: int, preset: str, frames: int) -> Path:
+    """Renders a street of 640x360 into `folder` by `walt-train rwalt`; returns the folder."""
+    command = [str(Path(sys.executable).with_name("walt-train")), "rwalt", "--seed", str(seed), "--preset", preset]
+    subprocess.run([*command, "--frames", str(frames), "--size", "640x360", "--out", str(folder)], check=True)
+    return folder
+
+
+def read_truth(street: Path) -> dict[int, list[dict[str, Any]]]:
+    """A street's annotations by frame number."""
+    content = json.loads((street / "annotations.json").read_text())
+    number = {image["id"]: index for index, image in enumerate(content["images"])}
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        found[number[annotation["image_id"]]].append(annotation)
+    return found
