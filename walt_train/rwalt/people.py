@@ -2,7 +2,8 @@
 
 The gait is driven by the distance walked, so that feet do not slide: hips swing as sines half a turn apart, the
 knee bends while its leg swings forward, arms swing against the legs, and the pelvis is as high as the standing
-leg allows (which makes the body bob). All people of a frame are posed in one batch.
+leg allows (which makes the body bob). Who stands is not still (`walt_train.rwalt.idle`), but their feet are. All
+people of a frame are posed in one batch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from walt_train.rwalt.idle import Idle
 from walt_train.rwalt.meshes import Colour, Floats, Kind, Mesh, ball, box, from_triangles, join, moved, tube
 
 KEYPOINTS = (
@@ -178,8 +180,13 @@ class Pose:
     facing: Floats
 
 
+def walking_share(speeds: Floats) -> Floats:
+    """How much of a full gait people at these speeds show: 0 who stands, 1 from walking pace on."""
+    return np.clip(speeds / 0.9, 0.0, 1.0)
+
+
 def pose_people(
-    models: list[PersonModel], positions: Floats, headings: Floats, phases: Floats, speeds: Floats
+    models: list[PersonModel], positions: Floats, headings: Floats, phases: Floats, speeds: Floats, idle: Idle
 ) -> Pose:
     """Poses P people.
 
@@ -189,20 +196,32 @@ def pose_people(
         headings: (P,) radians about z, 0 along +x.
         phases: (P,) gait phase, radians.
         speeds: (P,) metres a second; the swing fades below walking pace.
+        idle: What they do beside walking.
     """
-    return _Poser(models, positions, headings, phases, speeds).pose()
+    return _Poser(models, positions, headings, phases, speeds, idle).pose()
 
 
 class _Poser:
     """The batch of one frame, built from the pelvis outwards."""
 
     def __init__(
-        self, models: list[PersonModel], positions: Floats, headings: Floats, phases: Floats, speeds: Floats
+        self,
+        models: list[PersonModel],
+        positions: Floats,
+        headings: Floats,
+        phases: Floats,
+        speeds: Floats,
+        idle: Idle,
     ) -> None:
         self.height = np.array([m.height_m for m in models])
         self.girth = np.array([m.girth for m in models])
         self.phase = phases
-        self.swing = np.clip(speeds / 0.9, 0.0, 1.0)
+        self.swing = walking_share(speeds)
+        self.idle = idle
+        # Angles over the ankles: of the trunk, and of the legs, which take the weight's shift as well.
+        leg = self.height * (THIGH + SHIN)
+        self.lean = np.stack([idle.forward_m, idle.left_m], axis=1) / leg[:, None]
+        self.leg_lean = self.lean + np.stack([np.zeros_like(leg), idle.weight_m / leg], axis=1)
         self.root = _frames(headings, positions)
         self.parts: dict[str, Floats] = {}
         self.points: dict[str, Floats] = {}
@@ -213,7 +232,7 @@ class _Poser:
         self._arms()
         self._head()
         keypoints = np.stack([self.points[name] for name in KEYPOINTS], axis=1)
-        return Pose({name: m[:, :3, :] for name, m in self.parts.items()}, keypoints, self.root[:, :3, 0])
+        return Pose({name: m[:, :3, :] for name, m in self.parts.items()}, keypoints, self.facing)
 
     def _legs(self) -> None:
         height, thigh, shin = self.height, self.height * THIGH, self.height * SHIN
@@ -225,10 +244,12 @@ class _Poser:
             angles.append((hip, knee, phase))
             reach.append(thigh * np.cos(hip) + shin * np.cos(hip - knee))
         hip_z = np.maximum(*reach) + height * ANKLE
-        self.pelvis = self.root @ _shift(z=hip_z)
+        hip_z -= self.height * (THIGH + SHIN) * (1 - np.cos(np.hypot(*self.leg_lean.T)))
+        self.pelvis = self.root @ _shift(self.idle.forward_m, self.idle.left_m + self.idle.weight_m, hip_z)
         for (hip, knee, phase), (_, side) in zip(angles, LEFT_RIGHT, strict=True):
             name = "left" if side > 0 else "right"
-            joint = self.pelvis @ _shift(y=side * HIP_HALF * height) @ _pitch(-hip)
+            hung = self.pelvis @ _shift(y=side * HIP_HALF * height) @ _roll(-self.leg_lean[:, 1])
+            joint = hung @ _pitch(self.leg_lean[:, 0] - hip)
             lower = joint @ _shift(z=-thigh) @ _pitch(knee)
             foot = (
                 lower
@@ -252,7 +273,8 @@ class _Poser:
     def _torso(self) -> None:
         height = self.height
         twist = self.swing * 0.12 * np.sin(self.phase)
-        self.chest = self.pelvis @ _yaw(twist) @ _pitch(0.03 + 0.04 * self.swing)
+        upright = self.pelvis @ _roll(-self.lean[:, 1]) @ _yaw(twist)
+        self.chest = upright @ _pitch(0.03 + 0.04 * self.swing + self.lean[:, 0])
         wide = 0.108 * height * self.girth
         self.parts["torso"] = self.chest @ _scale(wide * 0.62, wide, height * (TORSO + 0.02))
         self.parts["pack"] = (
@@ -267,11 +289,11 @@ class _Poser:
             name = "left" if side > 0 else "right"
             swing = -self.swing * 0.5 * np.sin(self.phase + index * np.pi)
             shoulder = self.chest @ _shift(y=side * SHOULDER_HALF * height * self.girth, z=TORSO * 0.93 * height)
-            upper = shoulder @ _roll(np.full_like(height, side * 0.1)) @ _pitch(-swing)
+            upper = shoulder @ _roll(np.full_like(height, side * 0.1)) @ _pitch(-swing - self.idle.arms[:, index])
             lower = (
                 upper
                 @ _shift(z=-UPPER_ARM * height)
-                @ _pitch(-(0.18 + self.swing * (0.3 + 0.25 * np.clip(swing, 0, 1))))
+                @ _pitch(-(0.18 + self.swing * (0.3 + 0.25 * np.clip(swing, 0, 1)) + self.idle.elbows[:, index]))
             )
             hand = lower @ _shift(z=-FOREARM * height)
             self._limb(f"{name}_upper_arm", upper, UPPER_ARM * height, 0.031)
@@ -287,9 +309,11 @@ class _Poser:
         height = self.height
         top = self.chest @ _shift(z=TORSO * height)
         self._limb("neck", top @ _shift(z=NECK * height), NECK * 1.3 * height, 0.033)
-        centre = top @ _shift(x=0.012 * height, z=(NECK + HEAD * 0.42) * height)
+        turned = top @ _yaw(self.idle.head_yaw) @ _pitch(self.idle.head_pitch)
+        centre = turned @ _shift(x=0.012 * height, z=(NECK + HEAD * 0.42) * height)
         radii = (0.054 * height, 0.044 * height, HEAD / 2 * height)
         self.parts["head"] = centre @ _scale(*radii)
+        self.facing = turned[:, :3, 0]
         self.parts["hair"] = self.parts["long_hair"] = self.parts["head"]
         for name, x, y, z in (
             ("nose", 1.05, 0, -0.1),

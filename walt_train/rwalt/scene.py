@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.labels import Label
 from walt_train.rwalt.camera import NEAR_M, Camera
+from walt_train.rwalt.idle import draw_habit, idle_at
+from walt_train.rwalt.layout import stream
 from walt_train.rwalt.meshes import Floats
 from walt_train.rwalt.order import Standing, rectangle
-from walt_train.rwalt.people import PersonModel, part_list, pose_people, stride_phase
+from walt_train.rwalt.people import PersonModel, part_list, pose_people, stride_phase, walking_share
 from walt_train.rwalt.timeline import State, Track
 from walt_train.rwalt.vehicles import VehicleModel
 
@@ -79,6 +81,7 @@ class Stage:
         ground_m: Height of the ground at a y.
         vehicles, people: The models that tracks index.
         dusk: Whether headlights are on.
+        seed: Of the street; decides how everybody fidgets.
     """
 
     def __init__(
@@ -88,18 +91,26 @@ class Stage:
         vehicles: Sequence[VehicleModel],
         people: Sequence[PersonModel],
         dusk: bool,
+        seed: int,
     ) -> None:
         self._camera = camera
         self._ground_m = ground_m
         self._vehicles = vehicles
         self._people = people
         self._dusk = dusk
+        self._seed = seed
+        self._habits: dict[int, Floats] = {}
 
     def objects(self, tracks: Sequence[Track], time_s: float) -> list[SceneObject]:
         """Everything that is there at a time, in the picture or near it (it may cast a shadow into it)."""
         present = [(track, state) for track in tracks if (state := track.at(time_s)) is not None]
         vehicles = [self._vehicle(track, state) for track, state in present if not track.person]
-        return vehicles + self._pose([pair for pair in present if pair[0].person])
+        return vehicles + self._pose([pair for pair in present if pair[0].person], time_s)
+
+    def _habit(self, track_id: int) -> Floats:
+        if track_id not in self._habits:
+            self._habits[track_id] = draw_habit(stream(self._seed, "idle", track_id))
+        return self._habits[track_id]
 
     def _vehicle(self, track: Track, state: State) -> SceneObject:
         model = self._vehicles[track.model]
@@ -130,7 +141,7 @@ class Stage:
             (float(state.braking), float(self._dusk), 0.0, 0.0),
         )
 
-    def _pose(self, people: list[tuple[Track, State]]) -> list[SceneObject]:
+    def _pose(self, people: list[tuple[Track, State]], time_s: float) -> list[SceneObject]:
         if not people:
             return []
         models = [self._people[track.model] for track, _ in people]
@@ -139,7 +150,9 @@ class Stage:
         walked = np.array([s.travelled_m for _, s in people])
         heights = np.array([m.height_m for m in models])
         speeds = np.array([s.speed for _, s in people])
-        pose = pose_people(models, places, headings, stride_phase(walked, heights), speeds)
+        habits = np.stack([self._habit(track.track_id) for track, _ in people])
+        idle = idle_at(habits, time_s, 1.0 - walking_share(speeds))
+        pose = pose_people(models, places, headings, stride_phase(walked, heights), speeds, idle)
         out = []
         for index, (track, state) in enumerate(people):
             parts = part_list(models[index])

@@ -90,7 +90,9 @@ class Street:
         # In the order of their ids, which does not depend on how long the simulation goes on.
         self.tracks: list[Track] = sorted(tracks, key=lambda track: track.track_id)
         self.people = crowd.models
-        self._stage = Stage(self.layout.camera, self.layout.road.ground_m, self.vehicles, self.people, dusk)
+        self._stage = Stage(
+            self.layout.camera, self.layout.road.ground_m, self.vehicles, self.people, dusk, config.seed
+        )
 
     @property
     def camera_name(self) -> str:

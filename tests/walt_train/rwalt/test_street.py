@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from walt_edge.contract.errors import UsageError
+from walt_train.rwalt.idle import Idle, draw_habit, idle_at
 from walt_train.rwalt.people import SWING, draw_person, pose_people, stride_phase
 from walt_train.rwalt.street import Street, StreetConfig
 from walt_train.rwalt.timeline import State, Track
@@ -96,6 +97,28 @@ def test_the_size_changes_the_resolution_only() -> None:
     assert [a.state for a in small.objects(7)] == [b.state for b in large.objects(7)]
 
 
+def _idle(count: int, share: float, time_s: float = 0.0) -> Idle:
+    habits = np.stack([draw_habit(np.random.default_rng(seed)) for seed in range(count)])
+    return idle_at(habits, time_s, np.full(count, share))
+
+
+def test_who_stands_sways_over_feet_that_stay() -> None:
+    count = 12
+    models = [draw_person(np.random.default_rng(seed)) for seed in range(count)]
+    nobody = np.zeros(count)
+    places = np.zeros((count, 3))
+    times = np.arange(0, 40, 0.25)
+    points = np.stack(
+        [pose_people(models, places, nobody, nobody, nobody, _idle(count, 1.0, t)).keypoints for t in times]
+    )
+    paths = np.ptp(points, axis=0)
+    assert paths[:, 15:17].max() < 0.004, "ankles stay, metres"
+    assert (paths[:, 0, :2].max(axis=1) > 0.03).all(), "noses do not, of anybody"
+    assert paths[:, 0, :2].max() < 0.25
+    assert paths[:, 9:11].max() > 0.02, "nor hands"
+    assert np.abs(np.diff(points, axis=0)).max() < 0.06, "and nobody jumps"
+
+
 def test_feet_do_not_slide_and_steps_have_phases() -> None:
     model = draw_person(np.random.default_rng(0))
     walked = np.arange(57, dtype=float) * 0.025
@@ -103,7 +126,7 @@ def test_feet_do_not_slide_and_steps_have_phases() -> None:
     height = np.full(count, model.height_m, dtype=float)
     places = np.stack([walked, np.zeros(count), np.zeros(count)], axis=-1)
     phases = stride_phase(walked, height)
-    pose = pose_people([model] * count, places, np.zeros(count), phases, np.full(count, 1.3))
+    pose = pose_people([model] * count, places, np.zeros(count), phases, np.full(count, 1.3), _idle(count, 0.0))
     ankles = pose.keypoints[:, 15:17]
     lower = np.argmin(ankles[:, :, 2], axis=1)
     standing = [i for i in range(1, count) if lower[i] == lower[i - 1]]
