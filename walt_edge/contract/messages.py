@@ -279,6 +279,38 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     anonymiser: str
 
 
+class Desired(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Retained: the model that home wants this device to run. It grants nothing: the signed metadata decides.
+
+    Attributes:
+        release: Monotonic release number.
+        target: The bundle's name in the update repository.
+        sha256: Of the bundle.
+    """
+
+    release: Annotated[int, Meta(ge=1, le=2**62)]
+    target: Annotated[str, Meta(max_length=200, pattern=r"\A[A-Za-z0-9_.-]+\Z")]
+    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class Reported(msgspec.Struct, frozen=True, kw_only=True):
+    """Retained: the model that this device runs, and what became of the last one it was asked to take.
+
+    Attributes:
+        release: What runs; 0 = no model, the eyes without weights.
+        sha256: Of its bundle, or "".
+        state: `active`: what was desired runs; `updating`; `refused`: it stays with `release`, and `reason` says why.
+        desired: The release that `state` speaks of; 0 if none was ever asked for.
+        reason: Why it was refused, one line.
+    """
+
+    release: Count
+    sha256: str
+    state: Literal["active", "updating", "refused"]
+    desired: Count = 0
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+
 class SpoolCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Persisted with the spool; accepted = acked + dropped + rejected + depth, always."""
 
@@ -311,7 +343,7 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     spool: SpoolCounts
 
 
-def encode_json(message: Ack | Status | Info | Telemetry) -> bytes:
+def encode_json(message: Ack | Status | Info | Telemetry | Desired | Reported) -> bytes:
     """The JSON bytes of a small message."""
     return msgspec.json.encode(message)
 
@@ -322,3 +354,19 @@ def decode_ack(data: bytes) -> Ack:
         return msgspec.json.decode(data, type=Ack)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EnvelopeError(f"not an acknowledgement: {error}") from error
+
+
+def decode_desired(data: bytes) -> Desired:
+    """Decodes a desired model; raises EnvelopeError if it is none."""
+    try:
+        return msgspec.json.decode(data, type=Desired)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EnvelopeError(f"not a desired model: {error}") from error
+
+
+def decode_reported(data: bytes) -> Reported:
+    """Decodes a report of what runs; raises EnvelopeError if it is none."""
+    try:
+        return msgspec.json.decode(data, type=Reported)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EnvelopeError(f"not a report: {error}") from error

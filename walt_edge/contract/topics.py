@@ -1,7 +1,7 @@
 """MQTT topics. One place writes them and one place reads them.
 
 ```
-walt/v1/{site}/{device}/status|info|telemetry
+walt/v1/{site}/{device}/status|info|telemetry|desired|reported
 walt/v1/{site}/{device}/crop|plate|frame/{sha256}
 walt/v1/{site}/{device}/ack/{sha256}
 ```
@@ -74,6 +74,16 @@ class DeviceTopics:
     def telemetry(self) -> str:
         """QoS 0, with message expiry."""
         return self._under("telemetry")
+
+    @property
+    def desired(self) -> str:
+        """Retained: the model that home wants here."""
+        return self._under("desired")
+
+    @property
+    def reported(self) -> str:
+        """Retained: the model that runs here."""
+        return self._under("reported")
 
     def envelope(self, kind: Kind, sha256: str) -> str:
         """QoS 1: where the envelope with this hash is published."""

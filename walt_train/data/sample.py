@@ -1,0 +1,75 @@
+"""One picture whose every layer is known: what compositing makes, COCO files hold, and training and judging read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import PatchMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AmodalObject:
+    """One object of a sample.
+
+    Attributes:
+        label: Its class.
+        amodal: Its full extent, clipped to the frame; never empty.
+        track_id: The physical object it shows.
+    """
+
+    label: Label
+    amodal: PatchMask
+    track_id: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AmodalSample:
+    """A picture and its objects.
+
+    All other layers follow from the order: what lies nearer hides, what lies farther is hidden.
+
+    Attributes:
+        image_bgr: (H, W, 3) uint8.
+        objects: Nearest first.
+        static: Static occluders (poles, trees): how many of `objects` lie nearer than each, and its mask.
+        name: The image's file name, or how it can be made again.
+        frame: Number of the frame in its recording, or of the composite in its epoch.
+        time: ISO 8601 UTC, or "" where it has none.
+        camera: The camera's name.
+    """
+
+    image_bgr: NDArray[np.uint8]
+    objects: tuple[AmodalObject, ...]
+    static: tuple[tuple[int, PatchMask], ...] = ()
+    name: str = ""
+    frame: int = 0
+    time: str = ""
+    camera: str = ""
+
+
+class Samples(Protocol):
+    """A data set: a pure function of (epoch, index)."""
+
+    @property
+    def sha256(self) -> str:
+        """Names the data: of its manifest and settings, 64 hex digits."""
+
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        """Size of the camera's frames, pixels."""
+
+    @property
+    def labels(self) -> Sequence[Label]:
+        """The classes that occur, in the contract's order."""
+
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+
+    def sample(self, epoch: int, index: int) -> AmodalSample:
+        """Sample `index` of `epoch`; the same arguments give the same pixels and layers, always."""
