@@ -1,0 +1,86 @@
+"""One threshold: the best F1, the higher of equals, and an answer where the data says nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.walt_train.metrics.boards import PERSON, VEHICLE, Box, found, truth
+from walt_edge.contract.labels import Label
+from walt_train.metrics.threshold import FALLBACK, choose_threshold
+
+A: Box = (0, 0, 40, 40)
+B: Box = (100, 0, 140, 40)
+FAR: Box = (200, 100, 240, 140)
+SMALL: Box = (0, 100, 31, 133)  # 1,023 px
+TWO = truth((PERSON, A), (PERSON, B))
+
+
+@pytest.mark.parametrize(
+    ("things", "scores", "expected"),
+    [
+        pytest.param([(PERSON, A), (PERSON, B), (PERSON, FAR)], [0.75, 0.5, 0.25], 0.375, id="false one below"),
+        pytest.param([(PERSON, FAR), (PERSON, A), (PERSON, B)], [0.75, 0.5, 0.25], 0.25, id="false one above"),
+        # 2/3 with one of one (2 of 1 + 2), 2/3 again with two of four: the higher.
+        pytest.param(
+            [(PERSON, A), (PERSON, FAR), (PERSON, FAR), (PERSON, B)],
+            [0.75, 0.5, 0.5, 0.25],
+            0.625,
+            id="ties go to the higher",
+        ),
+        pytest.param([(VEHICLE, A), (PERSON, B)], [0.75, 0.5], 0.5, id="another class is no hit"),
+        pytest.param([(PERSON, A), (PERSON, A), (PERSON, B)], [0.75, 0.5, 0.5], 0.5, id="a second box is no hit"),
+        pytest.param([(PERSON, (0, 0, 40, 19))], [0.75], FALLBACK, id="IoU below one half is no hit"),
+        pytest.param([(PERSON, (0, 0, 40, 20))], [0.75], 0.75, id="IoU of one half is one"),
+        pytest.param([(PERSON, FAR)], [0.9], FALLBACK, id="no hit at all"),
+        pytest.param([], [], FALLBACK, id="no predictions"),
+    ],
+)
+def test_best_f1(things: Sequence[tuple[Label, Box]], scores: Sequence[float], expected: float) -> None:
+    assert choose_threshold([(found(*things, scores=scores), TWO)]) == pytest.approx(expected)
+
+
+def test_without_truth_the_data_says_nothing() -> None:
+    assert choose_threshold([]) == FALLBACK
+    assert choose_threshold([(found((PERSON, A), scores=[0.9]), truth())]) == FALLBACK
+
+
+def test_who_finds_what_does_not_count_is_neither_rewarded_nor_punished() -> None:
+    frame = truth((PERSON, A), (PERSON, SMALL))
+    alone = choose_threshold([(found((PERSON, A), (PERSON, FAR), scores=[0.5, 0.25]), frame)])
+    both = found((PERSON, A), (PERSON, SMALL), (PERSON, FAR), scores=[0.5, 0.75, 0.25])
+    assert choose_threshold([(both, frame)]) == alone == pytest.approx(0.375)
+
+
+def test_equal_scores_are_kept_or_dropped_together() -> None:
+    frames = [(found((PERSON, A), scores=[0.5]), TWO), (found((PERSON, FAR), (PERSON, B), scores=[0.5, 0.1]), TWO)]
+    assert choose_threshold(frames) == choose_threshold(frames[::-1])
+
+
+boxes = st.tuples(st.integers(0, 200), st.integers(0, 120), st.integers(20, 80), st.integers(20, 70)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+things = st.tuples(st.sampled_from(list(Label)), boxes)
+
+
+@given(
+    st.lists(things, max_size=4),
+    st.lists(st.tuples(things, st.integers(1, 20)), max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_of_predictions_does_not_matter(
+    objects: list[tuple[Label, Box]], guesses: list[tuple[tuple[Label, Box], int]], rng: random.Random
+) -> None:
+    frame = truth(*objects)
+    shuffled = list(guesses)
+    rng.shuffle(shuffled)
+    one, other = (
+        choose_threshold([(found(*(g for g, _ in some), scores=[s / 20 for _, s in some]), frame)])
+        for some in (guesses, shuffled)
+    )
+    assert one == other
+    assert 0 < one <= 1
