@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fps", type=float, default=10.0, metavar="F", help="frames a second (10); 0.02 is a time-lapse"
     )
-    parser.add_argument("--start", metavar="TIME", help="UTC time of the first frame, ISO 8601 (the seed decides)")
+    parser.add_argument(
+        "--start", metavar="TIME", help="UTC time of the street's beginning, ISO 8601 (the seed decides)"
+    )
+    parser.add_argument(
+        "--skip", type=int, default=0, metavar="K", help="begin K frames later in the same street (0)"
+    )
     parser.add_argument("--meshes", type=Path, metavar="DIR", help="use the GLB meshes of a folder too")
     parser.add_argument("--format", default="jpg", choices=FORMATS, help="of the images (jpg)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="write an H.264 video as well (.mp4)")
@@ -55,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         light=args.light,
         start=_start(args.start),
         meshes=args.meshes,
+        skip=args.skip,
     )
     if args.workers < 0:
         raise UsageError(f"{args.workers} workers: give at least 1, or 0 for one a core")

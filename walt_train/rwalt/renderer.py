@@ -96,7 +96,7 @@ class Renderer:
         self._slice(shown, slices, len(seen))
         bgr = self._picture_pass.draw(
             self.street.time_s(index),
-            index,
+            self.street.number(index),
             batch,
             shown,
             self._lit_statics(index, static_ranks, len(seen)),

@@ -43,7 +43,8 @@ class StreetConfig:
         fps: Frames a second.
         preset: `street` or `busy`.
         light: `day`, `dusk` or `auto` (the seed decides; one street in four is at dusk).
-        start: UTC time of the first frame, or None for a time that fits the light.
+        start: UTC time of the street's beginning, or None for a time that fits the light.
+        skip: Frame 0 is the one that comes so many frames after the beginning: the same street, later.
         meshes: A folder of GLB files to use beside the procedural meshes.
     """
 
@@ -55,6 +56,7 @@ class StreetConfig:
     light: str = "auto"
     start: dt.datetime | None = None
     meshes: Path | None = None
+    skip: int = 0
 
     def __post_init__(self) -> None:
         width, height = self.size_wh
@@ -62,6 +64,8 @@ class StreetConfig:
             raise UsageError(f"size {width}x{height} is not between 160x120 and 3840x2160")
         if self.frames < 1:
             raise UsageError(f"{self.frames} frames: render at least 1")
+        if self.skip < 0:
+            raise UsageError(f"cannot skip {self.skip} frames: give 0 or more")
         if not 0.001 <= self.fps <= 240:
             raise UsageError(f"{self.fps} frames a second is not between 0.001 and 240")
         if self.light not in LIGHTS:
@@ -83,7 +87,7 @@ class Street:
         self._glb = GlbMeshes((), ()) if config.meshes is None else load_meshes(config.meshes)
         self.vehicles, weights = self._vehicle_models()
         self.pieces = self._static_pieces()
-        end_s = config.frames / config.fps + 1.0
+        end_s = (config.skip + config.frames) / config.fps + 1.0
         crowd = Crowd(self.layout)
         people = crowd.run(-WARM_UP_S, end_s)
         tracks = people + Traffic(self.layout, self.vehicles, weights, people).run(-WARM_UP_S, end_s)
@@ -101,7 +105,7 @@ class Street:
 
     @cached_property
     def start(self) -> dt.datetime:
-        """UTC time of frame 0."""
+        """UTC time of the street's beginning."""
         if self.config.start is not None:
             return self.config.start.astimezone(dt.UTC)
         minutes = int(stream(self.config.seed, "clock").integers(0, 300))
@@ -113,8 +117,12 @@ class Street:
         )
 
     def time_s(self, index: int) -> float:
-        """Seconds from frame 0 to frame `index`."""
-        return index / self.config.fps
+        """Seconds from the street's beginning to frame `index`."""
+        return self.number(index) / self.config.fps
+
+    def number(self, index: int) -> int:
+        """Frames from the street's beginning to frame `index`."""
+        return self.config.skip + index
 
     def time(self, time_s: float) -> dt.datetime:
         """UTC of a time of the simulation."""

@@ -150,3 +150,15 @@ def test_light_drifts_slowly(calm: Renderer) -> None:
     suns = np.array([light.at(step / 10)[0] for step in range(6000)])
     assert np.ptp(suns) > 0.08
     assert np.abs(np.diff(suns)).max() < 0.003
+
+
+def test_a_later_part_is_the_same_street_later() -> None:
+    def frames(config: StreetConfig, index: int) -> tuple[bytes, list[object], str]:
+        [frame] = render(Street(config), range(index, index + 1))
+        same = ("track_id", "segmentation", "stationary", "keypoints")
+        return frame.bgr.tobytes(), [[one[key] for key in same] for one in frame.annotations], frame.image["time"]
+
+    whole = StreetConfig(seed=3, frames=60, size_wh=(320, 180))
+    later = StreetConfig(seed=3, frames=20, size_wh=(320, 180), skip=40)
+    assert frames(later, 5) == frames(whole, 45)
+    assert frames(later, 5) != frames(whole, 5)

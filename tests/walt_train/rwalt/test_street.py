@@ -109,7 +109,7 @@ def test_who_stands_sways_over_feet_that_stay() -> None:
     places = np.zeros((count, 3))
     times = np.arange(0, 40, 0.25)
     points = np.stack(
-        [pose_people(models, places, nobody, nobody, nobody, _idle(count, 1.0, t)).keypoints for t in times]
+        [pose_people(models, places, nobody, nobody, nobody, _idle(count, 1.0, float(t))).keypoints for t in times]
     )
     paths = np.ptp(points, axis=0)
     assert paths[:, 15:17].max() < 0.004, "ankles stay, metres"
@@ -144,6 +144,7 @@ def test_feet_do_not_slide_and_steps_have_phases() -> None:
         ({"size_wh": (10, 10)}, "160x120"),
         ({"frames": 0}, "at least 1"),
         ({"fps": 0.0}, "frames a second"),
+        ({"skip": -1}, "0 or more"),
         ({"light": "noon"}, "dusk"),
         ({"preset": "empty"}, "busy"),
     ],
