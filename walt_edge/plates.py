@@ -84,20 +84,27 @@ class PlatePublisher:
         visible = change > self._settings.publish_change_level
         return float(visible.mean()) > self._settings.publish_change_fraction
 
-    def publish(self, plate_bgr: NDArray[np.uint8], known: Mask, captured: Moment) -> SealedEnvelope:
+    def publish(self, plate_bgr: NDArray[np.uint8], known: Mask, heads: Mask, captured: Moment) -> SealedEnvelope:
         """Seals the median of the frames collected.
+
+        Args:
+            plate_bgr: The working plate, to compare later ones with.
+            known: (H, W) where it is known.
+            heads: (H, W) of people who stand in it, to be filled even if most frames collected show them.
+            captured: Now.
 
         Raises:
             PrivacyError: The anonymiser failed.
         """
         median, _, seen = masked_median(self._buffer.frames, self._buffer.masks)
         known = known & seen
-        image = self._anonymiser(median, (), ~known)
+        shown = known & ~heads
+        image = self._anonymiser(median, (), ~shown)
         header = PlateHeader(
             origin=self._origin,
             captured=captured,
             hour=hour_of(captured),
-            known=encode_rle(known),
+            known=encode_rle(shown),
             samples=len(self._buffer),
         )
         sealed = seal(header, image)

@@ -18,6 +18,7 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.masks import Mask, encode_rle
 from walt_edge.contract.messages import CropHeader, Moment, Origin
 from walt_edge.judging import Judge
+from walt_edge.onlookers import Onlookers
 from walt_edge.plates import PlatePublisher
 from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 from walt_edge.runtimes import Detector
@@ -25,7 +26,8 @@ from walt_edge.selection import View
 from walt_edge.tracking import Match, Track, Tracker
 from walt_edge.vision.drift import DriftWatch, MovingCameraError, spread_px
 from walt_edge.vision.motion import Motion, find_motion
-from walt_edge.vision.plate import Plate, SampleBuffer
+from walt_edge.vision.plate import Image, Plate, SampleBuffer
+from walt_edge.vision.restless import Restlessness
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.shape import ground_contact
 from walt_edge.vision.sightings import Sighting
@@ -39,6 +41,7 @@ _PREPARE_SPACING_S = 0.2
 _STEADY_WARM_UPS = 5  # a camera that stood so long was fixed, and was knocked
 _OCCUPIED_RIM_PX = 3
 _ADOPT_RIM_PX = 4
+_PASSING_HEIGHTS = 0.5  # who has gone this far since first seen is passing, not swaying
 _DEFAULTS = WatchSettings()
 _log = logging.getLogger(__name__)
 
@@ -70,7 +73,7 @@ class Watcher:
         device: The device id.
         camera: The camera's name.
         anonymiser: Passes every frame before anything of it is kept.
-        detector: An optional teacher.
+        detector: An optional teacher; the heads of people whom it alone sees are filled too.
         settings: How to watch.
 
     Attributes:
@@ -94,7 +97,7 @@ class Watcher:
             site=site, device=device, camera=camera, model=model[:64], anonymiser=anonymiser.version, frame_wh=(0, 0)
         )
         self._anonymiser = anonymiser
-        self._detector = detector
+        self._onlookers = Onlookers(detector, settings.update_s) if detector else None
         self._settings = settings
         self._tracker = Tracker(settings)
         self._spoiled = 0
@@ -150,7 +153,7 @@ class Watcher:
         """Releases what open tracks still hold, and a better plate if there is one; called once at the end."""
         sealed = self._close_all()
         if self._plate is not None and self._publisher.better(self._plate.known):
-            sealed += (self._publisher.publish(self._plate.bgr, self._plate.known, self._newest),)
+            sealed += (self._publish(self._plate, self._newest),)
         return sealed
 
     def _close_all(self) -> tuple[SealedEnvelope, ...]:
@@ -176,7 +179,9 @@ class Watcher:
         self._plate = None
         self._followed_s = self._relearned_s = self._calm_s = self._began_s
         self._drift = DriftWatch(settings)
-        self._judge = Judge((width, height), settings, self._detector)
+        self._judge = Judge((width, height), settings, self._onlookers)
+        self._restless = Restlessness((width, height), settings)
+        self._found_s = self._began_s
         self._publisher = PlatePublisher(self._origin, self._anonymiser, settings)
         self._newest = frame.captured
 
@@ -210,12 +215,21 @@ class Watcher:
         """Learns the plate and begins to watch; returns a first one to send, from the same frames, anonymised."""
         self._plate = plate = Plate.learn(self._buffer, self._settings)
         self._relearned_s = self._calm_s = frame.captured.media_time_s
+        self._restless.learn(self._buffer.frames, plate)
         for sample in self._publisher.picked(self._buffer.frames):
             motion = find_motion(sample, plate, self._settings)
             outlines = find_silhouettes(motion, self._settings)
             strangers = [Sighting(s.patch, None, 0.0, ground_contact(s.patch)) for s in outlines]
-            self._publisher.add(self._anonymiser(sample, strangers, motion.moving))
-        return (self._publisher.publish(plate.bgr, plate.known, frame.captured),)
+            strangers += self._onlookers_in(sample, outlines, None)
+            self._publisher.add(self._anonymiser(sample, strangers, motion.moving | self._restless.mask))
+        return (self._publish(plate, frame.captured),)
+
+    def _publish(self, plate: Plate, captured: Moment) -> SealedEnvelope:
+        """Seals the plate, without the heads of who stands in it."""
+        heads = self._restless.mask.copy()
+        for lone in self._onlookers_in(plate.bgr, [], None):
+            heads |= lone.silhouette.full(*heads.shape)
+        return self._publisher.publish(plate.bgr, plate.known, heads, captured)
 
     # -- one frame ----------------------------------------------------------------------------------------
 
@@ -236,7 +250,8 @@ class Watcher:
         boxes = np.array([s.patch.box_xyxy for s in outlines], np.float64).reshape(-1, 4)
         matches = self._tracker.update(boxes, [s.patch.area for s in outlines], time_s)
         sightings = self._judge.judge(frame, plate.known, motion, outlines, matches)
-        image = self._anonymiser(frame.bgr, sightings, self._foreign(motion, outlines))
+        seen = sightings + self._onlookers_in(frame.bgr, outlines, time_s)
+        image = self._anonymiser(frame.bgr, seen, self._foreign(motion, outlines) | self._restless.mask)
         self._judge.keep_views(frame, image, sightings)
         self._tend_plate(frame, plate, motion, outlines, matches)
         self._publisher.offer(image, frame.captured)
@@ -245,8 +260,14 @@ class Watcher:
         for track in self._judge.overdue(time_s):
             sealed += tuple(self._send(self._judge.release(track), track))
         if self._publisher.due(plate.bgr, plate.known, frame.captured):
-            sealed += (self._publisher.publish(plate.bgr, plate.known, frame.captured),)
+            sealed += (self._publish(plate, frame.captured),)
         return Step(image, tuple(sightings), sealed)
+
+    def _onlookers_in(self, bgr: Image, outlines: list[Silhouette], time_s: float | None) -> list[Sighting]:
+        """The heads of people whom a detector sees and motion does not."""
+        if self._onlookers is None:
+            return []
+        return self._onlookers.sightings(bgr, [outline.patch for outline in outlines], time_s)
 
     def _flooded(self, motion: Motion, time_s: float) -> bool:
         if float(motion.moving.mean()) <= self._settings.flood_fraction:
@@ -290,6 +311,7 @@ class Watcher:
                 region = grown(outline.patch, _ADOPT_RIM_PX, (width, height))
                 plate.adopt(frame.bgr, region)
                 self._publisher.forget(region)
+        self._note_restless(frame, plate, motion, outlines, matches, elapsed)
         kernel = np.ones((2 * _OCCUPIED_RIM_PX + 1,) * 2, np.uint8)
         occupied = cv2.dilate((motion.solid | motion.moving).astype(np.uint8), kernel) > 0
         plate.follow(frame.bgr, motion.difference, occupied, min(elapsed, 5.0))
@@ -297,6 +319,27 @@ class Watcher:
         if time_s - self._relearned_s >= settings.relearn_s:
             self._relearned_s = time_s
             plate.relearn(self._buffer)
+
+    def _note_restless(
+        self,
+        frame: Frame,
+        plate: Plate,
+        motion: Motion,
+        outlines: list[Silhouette],
+        matches: list[Match],
+        elapsed_s: float,
+    ) -> None:
+        """Learns what fidgets in the plate; what passes before it does not count."""
+        passing = np.zeros(motion.moving.shape, bool)
+        for outline, match in zip(outlines, matches, strict=True):
+            if match.track is not None and match.track.travelled_heights() > _PASSING_HEIGHTS:
+                x0, y0, x1, y1 = outline.patch.box_xyxy
+                passing[y0:y1, x0:x1] |= outline.patch.mask
+        self._restless.note(frame.bgr, motion, plate, passing, elapsed_s)
+        time_s = frame.captured.media_time_s
+        if time_s - self._found_s >= self._settings.restless_find_s:
+            self._found_s = time_s
+            self._restless.find(plate, self._judge.sizes)
 
     # -- crops --------------------------------------------------------------------------------------------
 

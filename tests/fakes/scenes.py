@@ -25,7 +25,7 @@ class Thing:
 
     Attributes:
         path: Where it stands at a time.
-        kind: `person` (a walker), `car`, or `box`.
+        kind: `person` (a walker), `stander`, `car`, or `box`.
         height: Pixels.
         colour: BGR.
         shadow: How much light its shadow leaves, 1 for none.
@@ -42,7 +42,8 @@ class Thing:
         place = self.path(time_s)
         canvas = np.zeros(shape, np.uint8)
         if place is not None:
-            {"person": _person, "car": _car, "box": _box}[self.kind](canvas, place, self.height, time_s)
+            draw = {"person": _person, "stander": _stander, "car": _car, "box": _box}[self.kind]
+            draw(canvas, place, self.height, time_s)
         return canvas > 0
 
 
@@ -142,6 +143,16 @@ def walk(
     return path
 
 
+def sway(at_xy: tuple[float, float], by_px: float = 2.0, until_s: float = 1e9) -> Path:
+    """Standing as people do, swaying to the sides; away after `until_s`."""
+
+    def path(time_s: float) -> tuple[float, float] | None:
+        swayed = by_px * (0.7 * np.sin(2 * np.pi * time_s / 3.1) + 0.3 * np.sin(2 * np.pi * time_s / 1.9))
+        return (at_xy[0] + swayed, at_xy[1]) if time_s < until_s else None
+
+    return path
+
+
 def _person(canvas: NDArray[np.uint8], place: tuple[float, float], height: int, time_s: float) -> None:
     x, y = place
     h = float(height)
@@ -152,6 +163,10 @@ def _person(canvas: NDArray[np.uint8], place: tuple[float, float], height: int, 
         cv2.line(canvas, hip, (round(x + side), round(y - 0.05 * h)), 255, thick)
     cv2.ellipse(canvas, (round(x), round(y - 0.66 * h)), (round(0.14 * h), round(0.22 * h)), 0, 0, 360, 255, -1)
     cv2.circle(canvas, (round(x), round(y - 0.92 * h)), max(2, round(0.08 * h)), 255, -1)
+
+
+def _stander(canvas: NDArray[np.uint8], place: tuple[float, float], height: int, time_s: float) -> None:
+    _person(canvas, place, height, 0.15)
 
 
 def _car(canvas: NDArray[np.uint8], place: tuple[float, float], height: int, time_s: float) -> None:

@@ -84,6 +84,10 @@ class Sizes:
         if label is Label.PERSON:
             self._bulks.append(area / (height * height))
 
+    def person_height(self, foot_y: float) -> float | None:
+        """How high a person is who stands there, pixels, or None while too little is known."""
+        return self._lines[Label.PERSON].expected(foot_y)
+
     def bulk_ratio(self, height: float, area: float) -> float:
         """A person's area for their height, against what is usual here: two people are bulkier than one."""
         usual = float(np.median(self._bulks)) if len(self._bulks) >= _BULKS_MIN else _BULK

@@ -44,7 +44,7 @@ class Motion:
 def find_motion(frame: Image, plate: Plate, settings: WatchSettings) -> Motion:
     """Compares a frame with the plate."""
     gain = light_gain(frame, plate.bgr)
-    background = _scaled(plate.bgr, gain)
+    background = scaled(plate.bgr, gain)
     difference = _largest_channel(cv2.absdiff(frame, background))
     weak = cv2.medianBlur(cv2.compare(difference, plate.threshold, cv2.CMP_GT), 3)
     strong = cv2.compare(difference, cv2.convertScaleAbs(plate.threshold, alpha=settings.strong_ratio), cv2.CMP_GT)
@@ -65,7 +65,8 @@ def light_gain(frame: Image, plate: Image) -> tuple[float, float, float]:
     return (float(ratio[0]), float(ratio[1]), float(ratio[2]))
 
 
-def _scaled(plate: Image, gain: tuple[float, float, float]) -> Image:
+def scaled(plate: Image, gain: tuple[float, float, float]) -> Image:
+    """A plate in the light of another moment, by `light_gain`."""
     if max(abs(value - 1.0) for value in gain) < 0.01:
         return plate
     levels = np.arange(256, dtype=np.float32)[:, None] * np.asarray(gain, np.float32)

@@ -132,6 +132,11 @@ class Plate:
         level += settings.gradient_gain * self.gradient
         self.threshold: NDArray[np.uint8] = cv2.convertScaleAbs(np.minimum(level, settings.ceiling_level))
 
+    @property
+    def typical_noise(self) -> float:
+        """Median over the picture of the quarter-quantile of |difference|: the sensor's, grey levels."""
+        return float(np.median(self._noise[::4, ::4]))
+
     def follow(self, frame: Image, difference: NDArray[np.uint8], occupied: Mask, elapsed_s: float) -> None:
         """Moves towards the frame where nothing stands, and learns the noise everywhere.
 

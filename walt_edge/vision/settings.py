@@ -76,6 +76,27 @@ class WatchSettings:
     flood_s: float = 3.0
     """... if it lasts: a truck before the lens drives on."""
 
+    # --- what fidgets in the plate -----------------------------------------------------------------------
+    restless_level: float = 4.0
+    """Least difference, grey levels, beside the sensor's noise: who sways in a dark coat differs by little."""
+    restless_share: float = 0.15
+    """A pixel on the edge of somebody who sways shows the other side of it in a third to a half of all moments; a
+    sixth leaves room for edges a little aside."""
+    restless_explained: float = 0.8
+    """Where less than this part of what is shown is found nearby in the plate, traffic passes ..."""
+    restless_near: float = 0.04
+    """... and nobody stands; on average over a square of this part of the frame's height, about a head."""
+    restless_reach: float = 0.008
+    """How far, of the frame's height, one sways: some 3 cm, where people are a quarter of the frame high."""
+    restless_time_s: float = 30.0
+    """Memory: a few of the slowest periods (weight is shifted every ten seconds or so)."""
+    restless_find_s: float = 2.0
+    """How often the patches are renewed."""
+    restless_px_min: float = 20.0
+    """Lower patches are noise, and too low to show a face ..."""
+    restless_heights: tuple[float, float] = (0.05, 0.6)
+    """... and these parts of the frame's height bound people where their size is not known yet."""
+
     # --- silhouettes -------------------------------------------------------------------------------------
     speck_px: int = 40
     """Components below this area are noise."""

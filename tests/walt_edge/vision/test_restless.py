@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.fakes.scenes import Scene, Thing, sway, walk
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import Mask
+from walt_edge.vision.ground import Sizes
+from walt_edge.vision.motion import find_motion
+from walt_edge.vision.plate import Plate, SampleBuffer
+from walt_edge.vision.restless import Restlessness
+from walt_edge.vision.settings import WatchSettings
+
+SETTINGS = WatchSettings()
+WH = (480, 320)
+AT = (200.0, 260.0)
+WARM_UP_S = 12.0
+
+
+def learned(scene: Scene) -> tuple[Plate, Restlessness]:
+    buffer = SampleBuffer(0.3, 40)
+    for frame in scene.frames(WARM_UP_S, fps=3):
+        buffer.offer(frame.bgr, frame.captured.media_time_s)
+    plate = Plate.learn(buffer, SETTINGS)
+    restless = Restlessness(scene.wh, SETTINGS)
+    restless.learn(buffer.frames, plate)
+    return plate, restless
+
+
+def watch_on(
+    scene: Scene, plate: Plate, restless: Restlessness, seconds: float, passing: tuple[int, ...] = ()
+) -> None:
+    """Goes on from the warm-up as the watcher does; `passing` are the things that it has outlines of."""
+    height, width = scene.wh[1], scene.wh[0]
+    for frame in scene.frames(seconds, fps=2.5, start_s=WARM_UP_S):
+        outlines = np.zeros((height, width), bool)
+        for index in passing:
+            outlines |= scene.things[index].mask(frame.captured.media_time_s, (height, width))
+        motion = find_motion(frame.bgr, plate, SETTINGS)
+        restless.note(frame.bgr, motion, plate, outlines, 0.4)
+    restless.find(plate, None)
+
+
+def head(height: int, at_xy: tuple[float, float] = AT) -> Mask:
+    """The disc of a stander's head, upright."""
+    y, x = np.mgrid[: WH[1], : WH[0]]
+    disc: Mask = (x - at_xy[0]) ** 2 + (y - (at_xy[1] - 0.92 * height)) ** 2 <= (0.08 * height) ** 2
+    return disc
+
+
+@pytest.mark.parametrize("height", [40, 70, 110, 170])
+def test_heads_of_people_who_stand_in_the_plate_are_found(height: int) -> None:
+    scene = Scene(wh=WH, things=[Thing(sway(AT), "stander", height)])
+    _, restless = learned(scene)
+    assert restless.mask[head(height)].mean() > 0.95
+    feet = restless.mask[round(AT[1] - 0.3 * height) :, :]
+    assert not feet.any(), "no more than head and shoulders"
+    assert restless.mask.mean() < 0.02 + 0.3 * height**2 / (WH[0] * WH[1])
+
+
+def test_two_people_side_by_side_are_found_both() -> None:
+    places = [(180.0, 260.0), (212.0, 262.0)]
+    colours = [(40, 30, 150), (150, 60, 30)]
+    scene = Scene(wh=WH, things=[Thing(sway(p), "stander", 100, c) for p, c in zip(places, colours, strict=True)])
+    _, restless = learned(scene)
+    for place in places:
+        assert restless.mask[head(100, place)].mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("things", "light"),
+    [
+        pytest.param([], lambda _: 1.0, id="an empty place"),
+        pytest.param([], lambda t: 1.0 + 0.05 * np.sin(t), id="light that changes"),
+        pytest.param([Thing(sway(AT, by_px=0.0), "stander", 100)], lambda _: 1.0, id="a statue"),
+        pytest.param(
+            [Thing(walk((-90, 200), (110, 0), 3.0 * n), "car", 60, (30 * n, 200, 90)) for n in range(5)],
+            lambda _: 1.0,
+            id="traffic",
+        ),
+    ],
+)
+def test_nothing_is_found_where_nobody_stands(things: list[Thing], light: Callable[[float], float]) -> None:
+    _, restless = learned(Scene(wh=WH, things=things, light=light, poles=[(40, 60, 50, 320)]))
+    assert not restless.mask.any()
+
+
+def test_who_has_gone_is_forgotten() -> None:
+    scene = Scene(wh=WH, things=[Thing(sway(AT, until_s=WARM_UP_S), "stander", 100)])
+    plate, restless = learned(scene)
+    assert restless.mask.any()
+    for frame in scene.frames(4, start_s=WARM_UP_S):  # the hole that is left is healed by the watcher
+        height, width = WH[1], WH[0]
+        motion = find_motion(frame.bgr, plate, SETTINGS)
+        plate.follow(frame.bgr, motion.difference, np.zeros((height, width), bool), 30.0)
+    watch_on(scene, plate, restless, 60.0)
+    assert not restless.mask.any()
+
+
+def test_who_is_passed_all_the_time_is_not_forgotten() -> None:
+    """A car behind every other second; its outline is known."""
+    cars = [Thing(walk((-90, 230), (240, 0), WARM_UP_S + 2.0 * n), "car", 80, (90, 200, 90)) for n in range(20)]
+    scene = Scene(wh=WH, things=[*cars, Thing(sway(AT), "stander", 100)])
+    plate, restless = learned(scene)
+    watch_on(scene, plate, restless, 40.0, passing=tuple(range(20)))
+    assert restless.mask[head(100)].mean() > 0.95
+
+
+def test_patches_of_another_size_than_people_have_there_are_nobody() -> None:
+    scene = Scene(wh=WH, things=[Thing(sway(AT), "stander", 60)])
+    plate, restless = learned(scene)
+    assert restless.mask.any()
+    sizes = Sizes()
+    for track in range(10):
+        sizes.add(Label.PERSON, 200.0 + 10 * track, 160.0, 160.0**2 * 0.2, track)
+    restless.find(plate, sizes)
+    assert not restless.mask.any()
