@@ -1,0 +1,93 @@
+"""What a recipe says: the network and how it is trained, whole and typed."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """The network's shape; stored in every checkpoint, from which the network is built again.
+
+    Attributes:
+        input_wh: Size of the letterboxed picture, pixels; multiples of 32.
+        stem_channels: At stride 2.
+        stage_channels: Of the residual stages at strides 4, 8, 16 and 32.
+        stage_blocks: Residual blocks of each stage.
+        feature_channels: Of the one feature map at stride 4 that all heads read.
+        anchors_wh: Proposal shapes in pixels of the input; empty: `anchors` many are fitted to the data.
+        anchors: How many to fit.
+        proposals_before_nms: Best anchors that are decoded.
+        proposals: Most proposals that the box head looks at.
+        candidates: Most objects in a picture.
+        nms_iou: Box IoU above which the lower score is dropped, loose: neighbours that overlap stay.
+        score_floor: Candidates below it are dropped.
+        box_width: Of the two fully connected layers of the box head.
+        mask_width: Channels of each mask head.
+        background: Whether the network is told the camera's empty scene.
+    """
+
+    input_wh: tuple[int, int]
+    stem_channels: int
+    stage_channels: tuple[int, int, int, int]
+    stage_blocks: tuple[int, int, int, int]
+    feature_channels: int
+    anchors_wh: tuple[tuple[float, float], ...] = ()
+    anchors: int = 6
+    proposals_before_nms: int = 400
+    proposals: int = 100
+    candidates: int = 30
+    nms_iou: float = 0.8
+    score_floor: float = 0.02
+    box_width: int
+    mask_width: int
+    background: bool = True
+
+
+class MaskLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """Weights of the three heads' losses; 0 turns a head's supervision off, for ablations."""
+
+    amodal: float = 1.0
+    occluder: float = 0.5
+    occluded: float = 0.5
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """How the network is trained.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch: Pictures a step and process.
+        learning_rate: Of AdamW at its peak.
+        weight_decay: Of AdamW.
+        warm_up_steps: Linear rise to the peak; a cosine follows.
+        clip_norm: Largest norm of the gradient.
+        average: Share of the new weights in the running average that is kept, each step.
+        rois: Most mask RoIs of a picture: true boxes, moved a little.
+        roi_jitter: Standard deviation of that movement, in parts of the box's sides.
+        mask_loss: Weights of the mask heads.
+        per_epoch: Pictures composed for an epoch.
+        resume_every: Steps between two resume states.
+        validation: Pictures the score threshold is chosen on.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    warm_up_steps: int = 40
+    clip_norm: float = 10.0
+    average: float = 0.02
+    rois: int = 12
+    roi_jitter: float = 0.06
+    mask_loss: MaskLoss = MaskLoss()
+    per_epoch: int = 1000
+    resume_every: int = 50
+    validation: int = 60
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration and its name."""
+
+    name: str
+    network: Network
+    training: Training
