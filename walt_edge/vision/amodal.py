@@ -1,0 +1,139 @@
+"""From a network's boxes and 28x28 maps to masks in the frame: amodal suppression and pasting.
+
+The same arithmetic serves torch and every runtime, so that a model gives the same masks wherever it runs. A map's
+cells cover its amodal box exactly; a pixel takes the map's value at its centre, bilinear between the centres of
+cells and constant beyond the outermost ones, and is set at 0.5.
+
+Plain suppression removes neighbours that overlap, which is what amodal boxes do. Here two boxes of one class are one
+object only if they also show the same pixels: people who stand before each other survive, duplicates do not.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.instances import AmodalInstances, InstancesError
+from walt_edge.contract.masks import PatchMask
+
+MASK_THRESHOLD: Final = 0.5
+SAME_BOX_IOU: Final = 0.5
+SAME_VISIBLE_IOU: Final = 0.3
+LEAST_VISIBLE_PX: Final = 16
+AMODAL, OCCLUDER, OCCLUDED = range(3)
+_LAYERS = 3
+
+_Floats = NDArray[np.float32]
+
+
+def assemble(
+    boxes_xyxy: _Floats,
+    scores: _Floats,
+    labels: NDArray[np.int64],
+    maps: _Floats,
+    *,
+    scale: float,
+    frame_wh: tuple[int, int],
+    score_threshold: float,
+) -> AmodalInstances:
+    """Amodal instances of a frame, best first.
+
+    Args:
+        boxes_xyxy: (N, 4) amodal boxes, pixels of the network's input; they may leave it.
+        scores: (N,) 0..1.
+        labels: (N,) `Label` values.
+        maps: (N, 3, h, w) 0..1, cells of the box: amodal, occluder, occluded.
+        scale: Input pixels per frame pixel, as the letterbox gave it.
+        frame_wh: Size of the frame, pixels; boxes and masks are clipped to it.
+        score_threshold: What scores less is left out.
+
+    Raises:
+        InstancesError: Shapes disagree or a number is not finite.
+    """
+    _check(boxes_xyxy, scores, labels, maps)
+    # In double precision: a box's edge decides whether a pixel's centre lies inside.
+    boxes = boxes_xyxy.astype(np.float64) / scale
+    clipped = np.clip(boxes, 0, np.array(frame_wh * 2)).astype(np.float32)
+    inside = (clipped[:, 2:] > clipped[:, :2]).all(axis=1) & (scores >= score_threshold)
+    # Ties are broken by label and place, so that the order in which candidates come never matters.
+    ranked = np.lexsort((*boxes.T[::-1], labels, -scores))
+    order = ranked[inside[ranked]]
+    kept, layers = _suppress(boxes[order], clipped[order], labels[order], maps[order], frame_wh)
+    chosen = order[kept]
+    return AmodalInstances(
+        frame_wh,
+        clipped[chosen],
+        labels[chosen].astype(np.int64),
+        np.clip(scores[chosen], 0, 1).astype(np.float32),
+        tuple(masks[AMODAL] for masks in layers),
+        tuple(masks[OCCLUDER] for masks in layers),
+        tuple(masks[OCCLUDED] for masks in layers),
+    )
+
+
+def paste(box_xyxy: NDArray[np.float64], maps: _Floats, frame_wh: tuple[int, int]) -> list[PatchMask]:
+    """Maps of one box as masks of the pixels whose centres lie in it and in the frame.
+
+    Args:
+        box_xyxy: (4,) pixels of the frame; it may leave the frame.
+        maps: (L, h, w) 0..1, their cells cover the box.
+        frame_wh: Size of the frame, pixels.
+    """
+    first = np.clip(np.ceil(box_xyxy - 0.5).astype(np.int64), 0, np.array(frame_wh * 2)).tolist()
+    x0, y0, x1, y1 = first
+    rows = _hat_weights(y0, y1, box_xyxy[1], box_xyxy[3], maps.shape[1])
+    columns = _hat_weights(x0, x1, box_xyxy[0], box_xyxy[2], maps.shape[2])
+    # Bilinear interpolation is a product of two small matrices; only the box's own window is ever made.
+    masks = rows @ maps @ columns.T >= MASK_THRESHOLD
+    return [PatchMask(x0, y0, mask) for mask in masks]
+
+
+def box_ious(boxes_xyxy: _Floats) -> _Floats:
+    """Intersection over union of every two of (N, 4) boxes that are not empty; (N, N) 0..1."""
+    low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[:, :2])
+    high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[:, 2:])
+    common = np.maximum(high - low, 0).prod(axis=2)
+    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+    return np.asarray(common / (areas[:, None] + areas - common), np.float32)
+
+
+def _suppress(
+    boxes: NDArray[np.float64],
+    clipped: _Floats,
+    labels: NDArray[np.int64],
+    maps: _Floats,
+    frame_wh: tuple[int, int],
+) -> tuple[list[int], list[list[PatchMask]]]:
+    """Indices of what is kept of boxes that come best first, and the masks of each."""
+    rivals = (box_ious(clipped) >= SAME_BOX_IOU) & (labels[:, None] == labels)
+    kept: dict[int, list[PatchMask]] = {}
+    visible: dict[int, PatchMask] = {}
+    for index, box in enumerate(boxes):
+        masks = paste(box, maps[index], frame_wh)
+        whole, front = masks[AMODAL], masks[OCCLUDER]
+        seen = PatchMask(whole.x, whole.y, whole.mask & ~front.mask)
+        better = [visible[rival] for rival in np.flatnonzero(rivals[index, :index]).tolist() if rival in visible]
+        hidden = bool(better) and seen.area < LEAST_VISIBLE_PX
+        if hidden or any(seen.iou(other) >= SAME_VISIBLE_IOU for other in better):
+            continue
+        kept[index], visible[index] = masks, seen
+    return list(kept), list(kept.values())
+
+
+def _hat_weights(first: int, last: int, low: float, high: float, cells: int) -> _Floats:
+    """(last - first, cells) weights of linear interpolation at the centres of pixels `first` to `last` - 1."""
+    centres = np.arange(first, max(first, last), dtype=np.float64) + 0.5
+    at_cell = np.clip((centres - low) * (cells / (high - low)) - 0.5, 0, cells - 1).astype(np.float32)
+    distance = np.abs(at_cell[:, None] - np.arange(cells, dtype=np.float32))
+    return np.maximum(np.float32(1) - distance, np.float32(0))
+
+
+def _check(boxes: _Floats, scores: _Floats, labels: NDArray[np.int64], maps: _Floats) -> None:
+    count = len(scores)
+    shapes = boxes.shape, labels.shape, maps.shape[:2]
+    if shapes != ((count, 4), (count,), (count, _LAYERS)) or maps.ndim != 4:
+        raise InstancesError(f"{count} scores with boxes {boxes.shape}, labels {labels.shape} and maps {maps.shape}")
+    if not all(np.isfinite(values).all() for values in (boxes, scores, maps)):
+        raise InstancesError("the network gave a box, score or map that is not finite: the model is damaged")
