@@ -41,8 +41,8 @@ from walt_edge.contract.messages import (
     envelope_id,
 )
 from walt_edge.contract.topics import DeviceTopics, Kind
+from walt_train.loop.children import Stations, program
 from walt_train.loop.demo.broker import HOST, start_broker
-from walt_train.loop.demo.children import Stations, program
 from walt_train.loop.store import Accepted, Store
 
 TOPICS = DeviceTopics("bench", "walt-bench")

@@ -17,8 +17,8 @@ import pytest
 
 from tests.walt_train.loop.device import wait_until
 from walt_edge.contract.errors import UsageError
+from walt_train.loop.children import Station, StationError, Stations, program
 from walt_train.loop.demo.broker import configuration
-from walt_train.loop.demo.children import Station, StationError, Stations, program
 from walt_train.loop.demo.play import MARKER, clear, film_of
 from walt_train.loop.demo.progress import JournalTail
 
@@ -90,7 +90,7 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stations_end_with_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("walt_train.loop.demo.children._GRACE_S", 0.3)
+    monkeypatch.setattr("walt_train.loop.children._GRACE_S", 0.3)
     with Stations(tmp_path) as stations:
         sleeper, stubborn = stations.start("a", SLEEPER), stations.start("b", STUBBORN)
         wait_until(lambda: "up" in sleeper.said() and bool(stubborn.said().strip()), 10, "both run")
@@ -104,7 +104,7 @@ def test_stations_end_with_the_context(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_stations_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from walt_train.loop.demo.children import Stations\n"
+        "import sys, time; from pathlib import Path; from walt_train.loop.children import Stations\n"
         "with Stations(Path(sys.argv[1])) as stations:\n"
         "    stations.start('child', ['sleep', sys.argv[2]]); print('up', flush=True); time.sleep(600)\n"
     )

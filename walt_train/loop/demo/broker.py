@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from walt_train.loop.demo.children import Station, StationError, Stations, program
+from walt_train.loop.children import Station, StationError, Stations, program
 
 HOST = "127.0.0.1"
 _START_S = 10.0

@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 
 from walt_edge.contract.errors import UsageError
+from walt_train.loop.children import Station, StationError, Stations, program
 from walt_train.loop.demo.broker import HOST, start_broker
-from walt_train.loop.demo.children import Station, StationError, Stations, program
 from walt_train.loop.demo.progress import Bars, JournalTail
 from walt_train.loop.demo.tap import Tap
 from walt_train.loop.report.evidence import JOURNAL_NAME, read_evidence

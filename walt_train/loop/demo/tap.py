@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from walt_edge.contract.messages import AckState, EnvelopeError, Telemetry, decode_ack
 from walt_edge.contract.topics import ROOT
-from walt_train.loop.demo.children import StationError
+from walt_train.loop.children import StationError
 
 _CONNECT_S = 10.0
 

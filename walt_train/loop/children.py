@@ -23,7 +23,7 @@ _POLL_S = 0.05
 
 
 class StationError(WaltError):
-    """A station of the demo did not do its work; the text begins with its name."""
+    """A child process did not do its work; the text begins with its name."""
 
 
 class Station:
