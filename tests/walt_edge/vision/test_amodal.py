@@ -200,7 +200,7 @@ def cell_averages(fine: Mask, box: NDArray[np.float64]) -> NDArray[np.float32]:
 @pytest.mark.parametrize(
     ("draw", "side_wh", "least"),
     [
-        (car, (40, 21), 0.98),
+        (car, (60, 32), 0.98),
         (car, (90, 47), 0.98),
         (car, (200, 105), 0.98),
         (person, (17, 46), 0.96),
