@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 
 RUN := .venv/bin/
-TEST_EXTRAS := cpu,loop,render,dev
+TEST_EXTRAS := cpu,loop,train,export,dev
 PYTEST := $(RUN)python -m pytest -n 2 --dist worksteal
 
 help:
@@ -12,7 +12,7 @@ help:
 	@echo "make lint                          style, types and import rules only"
 
 demo:
-	@deploy/dev/setup.sh cpu,loop,render
+	@deploy/dev/setup.sh cpu,loop,train,export
 	@$(RUN)walt-loop demo --out demo-out $(if $(VIDEO),--video "$(VIDEO)")
 
 setup:
