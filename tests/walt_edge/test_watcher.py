@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.fakes.scenes import FPS, Scene, Thing, walk
+from tests.fakes.scenes import FPS, Scene, Thing, sway, walk
 from walt_edge.camera import Frame
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, decode_rle
@@ -277,6 +277,90 @@ def test_a_teacher_that_sees_nothing_lets_nothing_pass() -> None:
     assert crops(sealed) == []
     assert watcher.rejected_by_reason[Reason.FRAGMENT.value] >= 1
     assert sealed[0].envelope.header.origin.model == "motion-1+blind"
+
+
+class _SeesOnePerson:
+    """Sees the stander of `onlooked`, in this share of all looks."""
+
+    name = "keen"
+
+    def __init__(self, one_in: int = 1) -> None:
+        self._one_in = one_in
+        self.looks = 0
+
+    def __call__(self, bgr: NDArray[np.uint8]) -> Detections:
+        self.looks += 1
+        if self.looks % self._one_in:
+            return Detections(np.zeros((0, 4)), np.zeros(0), ())
+        box = [STANDS[0] - 18, STANDS[1] - 110, STANDS[0] + 18, STANDS[1]]
+        return Detections(np.array([box]), np.array([0.5]), (Label.PERSON,))
+
+
+STANDS = (240.0, 250.0)
+
+
+def onlooked(by_px: float) -> Scene:
+    """Somebody who has always stood there, and a walker who passes before them."""
+    things = [
+        Thing(sway(STANDS, by_px), "stander", height=110),
+        Thing(walk((-30, 290), (70, 0), 5.0), height=110, colour=(160, 40, 40)),
+    ]
+    return Scene(wh=WH, things=things)
+
+
+def standing_head() -> Mask:
+    y, x = np.mgrid[: WH[1], : WH[0]]
+    disc: Mask = (x - STANDS[0]) ** 2 + (y - (STANDS[1] - 0.92 * 110)) ** 2 <= (0.08 * 110) ** 2
+    return disc
+
+
+@pytest.mark.parametrize(
+    ("by_px", "detector", "filled"),
+    [
+        pytest.param(2.0, None, True, id="sways"),
+        pytest.param(0.0, _SeesOnePerson(), True, id="seen by a detector"),
+        pytest.param(0.0, None, False, id="a statue that nobody sees"),
+    ],
+)
+def test_heads_of_who_has_always_stood_there(by_px: float, detector: _SeesOnePerson | None, filled: bool) -> None:
+    """On frames, where nobody passes before them, on plates, and on crops that show them beside a walker."""
+    watcher, scene, head = watcher_of(detector=detector), onlooked(by_px), standing_head()
+    shown: list[bool] = []
+    sealed: list[SealedEnvelope] = []
+    for frame in scene.frames(13):
+        step = watcher.step(frame)
+        sealed += step.sealed
+        if step.image is not None:
+            free = head & ~scene.things[1].mask(frame.captured.media_time_s, (WH[1], WH[0]))
+            shown.append(bool(step.image.filled[free].mean() >= 0.95))
+    sealed += watcher.finish()
+    assert np.mean(shown) > 0.95 if filled else not any(shown)
+    plates = [one for one in sealed if isinstance(one.envelope.header, PlateHeader)]
+    for plate in plates:
+        far = np.abs(decode_image(plate)[head].astype(int) - 128).max(axis=1)
+        assert bool((far < 12).mean() > 0.95) == filled
+    assert plates
+    beside = [one for one in sealed if isinstance(one.envelope.header, CropHeader)]
+    assert beside or detector, "a detector that sees no walker lets none pass"
+    for one in beside:
+        height, width = decode_image(one).shape[:2]
+        x, y = one.envelope.header.crop_xy
+        part = head[y : y + height, x : x + width] & ~decode_rle(one.envelope.header.mask)
+        if filled and part.any():
+            far = np.abs(decode_image(one)[part].astype(int) - 128).max(axis=1)
+            assert (far < 30).mean() > 0.9
+
+
+def test_a_head_that_a_detector_sees_in_the_plate_alone_is_filled_there() -> None:
+    counting = _SeesOnePerson(one_in=1000)
+    frames = list(onlooked(0.0).frames(4))
+    (unseen,) = watcher_of(detector=counting).prepare(frames)
+    (seen,) = watcher_of(detector=_SeesOnePerson(one_in=counting.looks)).prepare(frames)
+    for plate, shows in ((unseen, True), (seen, False)):
+        assert isinstance(plate.envelope.header, PlateHeader)
+        known = decode_rle(plate.envelope.header.known)
+        assert known[standing_head()].mean() > 0.95 if shows else not known[standing_head()].any()
+        assert known.mean() > 0.95
 
 
 def test_frames_may_be_skipped() -> None:
