@@ -31,8 +31,21 @@ SCRIPT = Script(
             extra="loop",
             example="walt-loop demo --out demo-out",
         ),
-        Command("publish", "sign a bundle and set the desired version"),
-        Command("serve", "composite, train, export, judge and roll out by itself"),
+        Command(
+            "publish",
+            "sign a bundle and set the desired version",
+            module="walt_train.loop.commands.publish",
+            extra="loop",
+            example="walt-loop publish street-1.walt --repository ./updates --keys ./keys "
+            "--broker localhost:1883 --device home/walt-0123456789abcdef",
+        ),
+        Command(
+            "serve",
+            "composite, train, export, judge and roll out by itself",
+            module="walt_train.loop.commands.serve",
+            extra="loop",
+            example="walt-loop serve --store ./store --home ./loop --broker localhost:1883 --truth cam-1=./truth",
+        ),
     ),
 )
 

@@ -146,7 +146,7 @@ class Link:
 
         An answer that is lost with the connection is therefore given again, on the next delivery.
         """
-        properties = _properties(PacketTypes.PUBLISH, ContentType=CONTENT_TYPE_JSON)
+        properties = make_properties(PacketTypes.PUBLISH, ContentType=CONTENT_TYPE_JSON)
         published = self._client.publish(topic, encode_json(ack), qos=1, properties=properties)
         self._answered[published.mid] = delivery
 
@@ -178,11 +178,11 @@ class Link:
         client.on_message = self._on_message
         client.on_publish = lambda _, __, message_id, *___: self._inbox.put(message_id)
         if self._config.ca is not None:
-            _use_tls(client, self._config)
+            use_tls(client, self._config)
         return client
 
     def _connect(self) -> None:
-        properties = _properties(
+        properties = make_properties(
             PacketTypes.CONNECT,
             SessionExpiryInterval=self._config.expiry_s,
             ReceiveMaximum=self._config.receive_maximum,
@@ -236,14 +236,16 @@ class Link:
         self._inbox.put(Delivery(arrival, message.mid, message.qos))
 
 
-def _properties(packet: int, **values: object) -> Properties:
+def make_properties(packet: int, **values: object) -> Properties:
+    """MQTT 5 properties of a packet, by their names in paho."""
     properties = Properties(packet)  # type: ignore[no-untyped-call]
     for name, value in values.items():
         setattr(properties, name, value)
     return properties
 
 
-def _use_tls(client: mqtt.Client, config: BrokerConfig) -> None:
+def use_tls(client: mqtt.Client, config: BrokerConfig) -> None:
+    """Has a client trust the broker's authority, and show our certificate; raises UsageError for unusable files."""
     try:
         client.tls_set(
             ca_certs=str(config.ca),
