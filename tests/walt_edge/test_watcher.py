@@ -343,6 +343,7 @@ def test_heads_of_who_has_always_stood_there(by_px: float, detector: _SeesOnePer
     beside = [one for one in sealed if isinstance(one.envelope.header, CropHeader)]
     assert beside or detector, "a detector that sees no walker lets none pass"
     for one in beside:
+        assert isinstance(one.envelope.header, CropHeader)
         height, width = decode_image(one).shape[:2]
         x, y = one.envelope.header.crop_xy
         part = head[y : y + height, x : x + width] & ~decode_rle(one.envelope.header.mask)
