@@ -7,7 +7,6 @@ to the top left corner, BGR, 0..255.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from walt_edge.contract.errors import UsageError, WaltError
+from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.runtimes import Detections
+from walt_edge.runtimes.session import SessionError, open_session
 
 _STRIDES = (8, 16, 32)
 _PAD_LEVEL = 114  # what YOLOX was trained with
@@ -135,13 +135,8 @@ def _open(path: Path) -> Any:
     if not path.is_file():
         raise DetectorError(f"no detector model at {path}: give an ONNX file with COCO classes")
     try:
-        runtime = importlib.import_module("onnxruntime")
-    except ModuleNotFoundError as error:
-        raise UsageError("a detector needs ONNX Runtime: pip install 'walt-amodal[cpu]'") from error
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return runtime.InferenceSession(str(path), options, providers=runtime.get_available_providers())
-    except Exception as error:  # the runtime's own exceptions share no other base
-        first = (str(error).splitlines() or [""])[0]
-        raise DetectorError(f"{path} is no ONNX model that ONNX Runtime can open: {first[:200]}") from error
+        return open_session(path.read_bytes())
+    except SessionError as error:
+        raise DetectorError(f"{path} is no ONNX model that ONNX Runtime can open: {error}") from error
+    except OSError as error:
+        raise DetectorError(f"cannot read {path}: {error.strerror}; give an ONNX file with COCO classes") from error

@@ -1,0 +1,220 @@
+"""The SDK's face: a bundle that looks at pictures.
+
+>>> from walt_edge import Detector
+>>> detector = Detector.load("street.walt")  # doctest: +SKIP
+>>> instances = detector.predict(image_bgr)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, Self
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.bundle import MODEL, Bundle, BundleError, BundleManifest, answer_name
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.instances import AmodalInstances
+from walt_edge.contract.masks import PatchMask
+from walt_edge.contract.predictions import Predictions, frame_instances
+from walt_edge.runtimes.network import look
+from walt_edge.runtimes.session import Device, SessionError
+from walt_edge.runtimes.walt_onnx import WaltOnnx
+
+GOLDEN_MASK_IOU: Final = 0.98
+GOLDEN_LAYER_SHARE: Final = 0.05
+GOLDEN_BOX_PX: Final = 1.0
+GOLDEN_SCORE: Final = 0.02
+
+
+class ImageError(WaltError):
+    """What was given is no picture that a detector takes."""
+
+
+class GoldenError(WaltError):
+    """A runtime's answer to a golden picture is not the one that came with the model."""
+
+
+class Detector:
+    """A model that gives amodal instances. It may be called from several threads at once.
+
+    Args:
+        bundle: The model with all that belongs to it.
+        device: Where it runs.
+        threads: For one picture; None takes every core.
+
+    Raises:
+        UsageError: ONNX Runtime is not installed.
+        BundleError: The model in the bundle cannot be run.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: Device = "auto", threads: int | None = None) -> None:
+        self._manifest = bundle.manifest
+        self._sha256 = bundle.sha256
+        # The runtime keeps the model's bytes in its own way; only what is asked for later stays here.
+        self._golden = {
+            name: (bundle.files[name], bundle.files[answer_name(name)]) for name in bundle.manifest.golden
+        }
+        try:
+            self._network = WaltOnnx(
+                bundle.files[MODEL], size_wh=bundle.manifest.size_wh, device=device, threads=threads
+            )
+        except SessionError as error:
+            raise BundleError(f"the model in bundle {bundle.manifest.name} cannot be used: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: Device = "auto", threads: int | None = None) -> Self:
+        """Opens a bundle that `walt-export` wrote.
+
+        Args:
+            path: The bundle's file.
+            device: `auto` takes the GPU if ONNX Runtime has one, `cpu` never.
+            threads: For one picture; None takes every core.
+
+        Raises:
+            BundleError: Missing, damaged, or its model cannot be run.
+            UsageError: ONNX Runtime is not installed.
+        """
+        return cls(Bundle.read(Path(path)), device=device, threads=threads)
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """What the bundle says of itself."""
+        return self._manifest
+
+    @property
+    def sha256(self) -> str:
+        """Of the whole bundle, 64 hex digits."""
+        return self._sha256
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """What runs it, first choice first, as ONNX Runtime names it."""
+        return self._network.providers
+
+    def predict(self, image_bgr: NDArray[np.uint8], *, score_threshold: float | None = None) -> AmodalInstances:
+        """Amodal instances of one picture, best first.
+
+        Args:
+            image_bgr: (H, W, 3) uint8, any size; it is left as it is.
+            score_threshold: Instances that score less are left out; None takes the one that the model was given on
+                validation data.
+
+        Raises:
+            ImageError: Not such a picture.
+            SessionError: The runtime gives up.
+        """
+        _check_image(image_bgr)
+        least = self._manifest.score_threshold if score_threshold is None else score_threshold
+        return look(self._network, image_bgr, size_wh=self._manifest.size_wh, score_threshold=least)
+
+    def check_golden(self) -> None:
+        """Compares this runtime's answers to the golden pictures with those that came with the model.
+
+        Another processor or runtime rounds otherwise, which moves a map by less than 0.001 and flips single pixels
+        of an outline; a wrong kernel, colour order or weight moves far more. So it must find the same instances:
+        one of the same label for each, amodal masks of IoU `GOLDEN_MASK_IOU` (one pixel in fifty), boxes within
+        `GOLDEN_BOX_PX`, scores within `GOLDEN_SCORE` (half precision stays well inside), and occluder and occluded
+        masks that differ in no more than `GOLDEN_LAYER_SHARE` of the object's area: these are small or empty, so that
+        their own IoU would jump. An instance that scores within `GOLDEN_SCORE` of the threshold may be missed.
+
+        Raises:
+            GoldenError: The first picture that disagrees, or there is none to compare.
+        """
+        if not self._golden:
+            raise GoldenError(f"bundle {self._manifest.name} has no golden pictures: export it again")
+        for name, (picture, answer) in self._golden.items():
+            expected = _read_answer(name, answer)
+            difference = self._difference(self.predict(_decode(name, picture)), expected)
+            if difference:
+                raise GoldenError(
+                    f"{name} of {self._manifest.name} disagrees on this machine: {difference}; "
+                    "keep the model before it"
+                )
+
+    def _difference(self, found: AmodalInstances, expected: AmodalInstances) -> str:
+        """What is wrong, or nothing."""
+        if found.frame_wh != expected.frame_wh:
+            return f"the picture is {found.frame_wh}, its answer {expected.frame_wh}"
+        missed = set(range(len(expected)))
+        extra = []
+        for index in range(len(found)):
+            partner = _partner(found, index, expected, missed)
+            if partner is None:
+                extra.append(index)
+                continue
+            missed.remove(partner)
+            difference = _instance_difference(found.select([index]), expected.select([partner]))
+            if difference:
+                return difference
+        doubtful = self._manifest.score_threshold + GOLDEN_SCORE
+        lost = [expected.scores[index] for index in missed] + [found.scores[index] for index in extra]
+        if all(score <= doubtful for score in lost):
+            return ""
+        same = len(found) - len(extra)
+        return f"{len(found)} instances, expected {len(expected)}; {same} found in both"
+
+
+def _partner(found: AmodalInstances, index: int, expected: AmodalInstances, free: set[int]) -> int | None:
+    """The expected instance of the same label that overlaps most, if one is left."""
+    ious = {
+        other: _iou(found.amodal[index], expected.amodal[other])
+        for other in sorted(free)
+        if found.labels[index] == expected.labels[other]
+    }
+    best = max(ious, key=lambda other: ious[other], default=None)
+    return best if best is not None and ious[best] >= 0.5 else None
+
+
+def _instance_difference(found: AmodalInstances, expected: AmodalInstances) -> str:
+    """How two single instances differ beyond tolerance, or nothing."""
+    apart_px = float(np.abs(found.boxes_xyxy - expected.boxes_xyxy).max())
+    score = abs(float(found.scores[0] - expected.scores[0]))
+    whole, other = found.amodal[0], expected.amodal[0]
+    iou = _iou(whole, other)
+    if iou < GOLDEN_MASK_IOU:
+        return f"a mask's IoU is {iou:.3f}, expected {GOLDEN_MASK_IOU}"
+    if apart_px > GOLDEN_BOX_PX:
+        return f"a box lies {apart_px:.2f} px off, allowed {GOLDEN_BOX_PX}"
+    if score > GOLDEN_SCORE:
+        return f"a score is {score:.3f} off, allowed {GOLDEN_SCORE}"
+    for name in ("occluder", "occluded"):
+        share = _unlike_px(getattr(found, name)[0], getattr(expected, name)[0]) / max(1, other.area)
+        if share > GOLDEN_LAYER_SHARE:
+            return f"an {name} mask differs in {share:.3f} of the object's area, allowed {GOLDEN_LAYER_SHARE}"
+    return ""
+
+
+def _iou(one: PatchMask, other: PatchMask) -> float:
+    """Two empty masks agree."""
+    return one.iou(other) if one.area or other.area else 1.0
+
+
+def _unlike_px(one: PatchMask, other: PatchMask) -> int:
+    return one.area + other.area - 2 * one.intersection(other)
+
+
+def _check_image(image: Any) -> None:
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"a picture is an (H, W, 3) uint8 array in BGR order, not a {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ImageError(f"a picture is an (H, W, 3) uint8 array in BGR order, not {image.shape} {image.dtype}")
+
+
+def _decode(name: str, data: bytes) -> NDArray[np.uint8]:
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if picture is None:
+        raise GoldenError(f"{name} is no picture: export the bundle again")
+    return np.asarray(picture, np.uint8)
+
+
+def _read_answer(name: str, data: bytes) -> AmodalInstances:
+    try:
+        (frame,) = msgspec.json.decode(data, type=Predictions).frames
+        return frame_instances(frame)
+    except (ValueError, WaltError) as error:
+        raise GoldenError(f"the answer to {name} cannot be read ({error}): export the bundle again") from error
