@@ -127,7 +127,7 @@ class AmodalIou(msgspec.Struct, frozen=True):
         false_boxes: Predictions that match no object at all.
         uncounted: Predictions that match an object too small or too hidden to be a case.
         total: All cases.
-        at_gamma: One row for each of `GAMMAS`.
+        at_gamma: A row for each of `GAMMAS`, keyed by it.
         by_occlusion: One row for each bin; they add up to the total.
         cases: Every case, in the order of the frames.
     """
@@ -137,7 +137,7 @@ class AmodalIou(msgspec.Struct, frozen=True):
     false_boxes: int
     uncounted: int
     total: Row
-    at_gamma: tuple[Row, ...]
+    at_gamma: dict[float, Row]
     by_occlusion: tuple[Row, ...]
     cases: tuple[Case, ...]
 
@@ -196,7 +196,7 @@ def evaluate_frames(
         false_boxes=false_boxes,
         uncounted=matched - counted,
         total=row(ALL),
-        at_gamma=tuple(map(row, AT_GAMMA)),
+        at_gamma={band.low: row(band) for band in AT_GAMMA},
         by_occlusion=tuple(map(row, BINS)),
         cases=tuple(cases),
     )

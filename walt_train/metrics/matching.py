@@ -11,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.masks import PatchMask
 from walt_edge.tracking import iou_matrix
+from walt_train.data.layers import split_layers
 from walt_train.data.sample import AmodalSample
-from walt_train.rwalt.layers import split_layers
 
 IOU_MIN = 0.1
 """Boxes that overlap less are not a prediction of that object."""

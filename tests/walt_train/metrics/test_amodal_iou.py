@@ -80,7 +80,7 @@ def test_the_sum_of_ious_is_maximised_not_the_best_pair() -> None:
 def test_bands(hidden_columns: int, at_gamma: tuple[int, int], by_bin: tuple[int, ...]) -> None:
     before = [(0, (0, 0, hidden_columns, 40))] if hidden_columns else []
     outcome = evaluate_frames([(found(), truth((VEHICLE, (0, 0, 100, 40)), static=before))])
-    assert tuple(row.cases for row in outcome.at_gamma) == at_gamma
+    assert tuple(row.cases for row in outcome.at_gamma.values()) == at_gamma
     assert tuple(row.cases for row in outcome.by_occlusion) == by_bin
     assert outcome.total.cases == sum(by_bin)
 
@@ -105,11 +105,11 @@ def test_what_is_small_or_hardly_seen_is_no_case(box: Box, hidden: Box | None, c
 def test_a_hidden_object_is_not_found_by_its_neighbours_box() -> None:
     frame = truth((PERSON, NEAR), (PERSON, A))
     seen = evaluate_frames([(found((PERSON, NEAR)), frame)])
-    assert seen.at_gamma[1].cases == 1
-    assert figures(seen.at_gamma[1]) == (1, 0, 0, 0)  # the only box belongs to who is before it
+    assert seen.at_gamma[0.5].cases == 1
+    assert figures(seen.at_gamma[0.5]) == (1, 0, 0, 0)  # the only box belongs to who is before it
     assert figures(seen.by_occlusion[0]) == pytest.approx((1, 1, 100, 100))
     both = evaluate_frames([(found((PERSON, NEAR), (PERSON, NEAR)), frame)])
-    assert figures(both.at_gamma[1]) == pytest.approx((1, 1, 70, 70))
+    assert figures(both.at_gamma[0.5]) == pytest.approx((1, 1, 70, 70))
 
 
 def test_static_things_hide_only_what_is_farther() -> None:
@@ -202,5 +202,5 @@ def test_bins_add_up(many: list[tuple[list[tuple[Label, Box]], list[tuple[Label,
     for name in ("cases", "hits"):
         assert sum(getattr(row, name) for row in outcome.by_occlusion) == getattr(outcome.total, name)
     assert outcome.total.hits + outcome.uncounted + outcome.false_boxes == outcome.predictions
-    assert outcome.at_gamma[0].cases == sum(row.cases for row in outcome.by_occlusion[1:])
-    assert outcome.at_gamma[1].cases == outcome.by_occlusion[-1].cases
+    assert outcome.at_gamma[0.01].cases == sum(row.cases for row in outcome.by_occlusion[1:])
+    assert outcome.at_gamma[0.5].cases == outcome.by_occlusion[-1].cases
