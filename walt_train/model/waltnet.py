@@ -136,8 +136,7 @@ class WaltNet(nn.Module):
     def roi_features(self, feature: Tensor, boxes: Tensor, side: int) -> Tensor:
         """(N, C, side, side) of one picture's boxes (N, 4) xyxy."""
         rois = torch.cat([boxes.new_zeros(boxes.shape[0], 1), boxes], dim=1)
-        pooled: Tensor = roi_align(feature, rois, (side, side), 1 / STRIDE, SAMPLES, aligned=True)
-        return pooled
+        return pool_rois(feature, rois, side)
 
     @torch.no_grad()
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -159,6 +158,12 @@ class WaltNet(nn.Module):
     def _clip(self, boxes: Tensor) -> Tensor:
         width, height = self.network.input_wh
         return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+
+
+def pool_rois(feature: Tensor, rois: Tensor, side: int) -> Tensor:
+    """RoIAlign of rois (R, 5), picture and xyxy in pixels of the input: (R, C, side, side)."""
+    pooled: Tensor = roi_align(feature, rois, (side, side), 1 / STRIDE, SAMPLES, aligned=True)
+    return pooled
 
 
 def decode_boxes(boxes: Tensor, deltas: Tensor) -> Tensor:

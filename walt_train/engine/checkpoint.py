@@ -1,0 +1,115 @@
+"""A trained network on disk: `checkpoint.pt` for machines, `manifest.json` beside it for people."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from walt_edge.contract.errors import WaltError
+from walt_train.model.waltnet import WaltNet
+from walt_train.recipes.recipe import Recipe
+
+CHECKPOINT = "checkpoint.pt"
+MANIFEST = "manifest.json"
+
+
+class CheckpointError(WaltError):
+    """A checkpoint is missing, corrupt or of another make."""
+
+
+class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a network comes from.
+
+    Attributes:
+        recipe: The whole of it, with the anchors that were fitted.
+        seed: Of the training.
+        data_sha256: Names the training data.
+        data: The folder it was read from.
+        classes: Titles in the order of their Label values.
+        size_wh: Of the letterboxed input, pixels.
+        parameters: Numbers that were learnt.
+        gflops: For a picture with as many candidates as there can be.
+        score_threshold: From which on a detection is believed.
+        validation: Figures on the validation split, by name.
+        processes: That trained together.
+        walt_version: Of this package.
+        torch_version: Of torch.
+    """
+
+    recipe: Recipe
+    seed: int
+    data_sha256: str
+    data: str
+    classes: list[str]
+    size_wh: tuple[int, int]
+    parameters: int
+    gflops: float
+    score_threshold: float
+    validation: dict[str, float | None]
+    processes: int
+    walt_version: str
+    torch_version: str
+
+
+def write_checkpoint(folder: Path, state: dict[str, Tensor], manifest: CheckpointManifest) -> Path:
+    """Writes both files, each whole or not at all; returns the checkpoint's path."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    buffer = io.BytesIO()
+    torch.save({"state_dict": state, "manifest": msgspec.json.encode(manifest).decode()}, buffer)
+    write_whole(folder / MANIFEST, text)
+    return write_whole(folder / CHECKPOINT, buffer.getvalue())
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Writes a file so that it is there whole or not at all, also after a loss of power."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return path
+
+
+def load_model(path: Path) -> tuple[WaltNet, CheckpointManifest]:
+    """Reads a checkpoint; no code in it is run.
+
+    Args:
+        path: The file, or the folder that holds `checkpoint.pt`.
+
+    Returns:
+        The network on the CPU in eval mode, and where it comes from.
+
+    Raises:
+        CheckpointError: Missing, corrupt, or not made by `walt-train`.
+    """
+    file = path / CHECKPOINT if path.is_dir() else path
+    content = _read(file)
+    try:
+        manifest = msgspec.json.decode(content["manifest"], type=CheckpointManifest)
+        net = WaltNet(manifest.recipe.network)
+        net.load_state_dict(content["state_dict"])
+    except (KeyError, TypeError, AttributeError, RuntimeError, msgspec.MsgspecError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{file} is no checkpoint of this version of walt-train ({first[:120]}): train again"
+        ) from error
+    return net.eval(), manifest
+
+
+def _read(file: Path) -> Any:
+    if not file.is_file():
+        raise CheckpointError(f"no checkpoint at {file}: make one with walt-train --data DIR --out {file.parent}")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{file} is corrupt or not a checkpoint: copy it again, or repeat the command that trained it"
+        ) from error

@@ -1,0 +1,185 @@
+"""One training, from clip art to a checkpoint that says from which score on it is believed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from walt_edge.contract.labels import Label
+from walt_train.data import open_samples
+from walt_train.data.sample import Samples
+from walt_train.engine.batches import StepBatches, step_loader, survey
+from walt_train.engine.checkpoint import CHECKPOINT, CheckpointManifest, write_checkpoint
+from walt_train.engine.curves import Curves
+from walt_train.engine.plan import RESUME, STATE, FitError, Plan, settle
+from walt_train.engine.validate import judge, write_golden
+from walt_train.model.cost import count_parameters, measure_gflops
+from walt_train.model.waltnet import WaltNet
+from walt_train.recipes.recipe import Recipe
+
+_LOG = logging.getLogger(__name__)
+_PARTIAL = "state.partial.pth"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What is asked for.
+
+    Attributes:
+        data: A folder of clip art or of COCO annotations.
+        recipe: The whole configuration.
+        seed: Of everything random, 0 or more.
+        out: Gets the checkpoint and everything beside it.
+        gpu: Whether each process has a GPU of its own.
+    """
+
+    data: Path
+    recipe: Recipe
+    seed: int
+    out: Path
+    gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of the processes that train together this is; torchrun tells by the environment."""
+
+    rank: int
+    local_rank: int
+    world: int
+    distributed: bool
+
+    @classmethod
+    def here(cls) -> Place:
+        """Of this process."""
+        rank, local, world = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+        return cls(rank, local, world, "TORCHELASTIC_RUN_ID" in os.environ)
+
+
+_TORCHRUN = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
+
+
+def fit(wanted: Fit) -> Path:
+    """Trains, or goes on where a killed training of the same folder stopped.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        FitError: The folder holds another training, or the data shows no object.
+        WaltError: The data is missing, malformed or not enough.
+    """
+    training = wanted.recipe.training
+    samples = open_samples(wanted.data, split="train", per_epoch=training.per_epoch, seed=wanted.seed)
+    place = Place.here()
+    plan = Plan(recipe=wanted.recipe, seed=wanted.seed, data_sha256=samples.sha256, processes=place.world)
+    state = settle(plan, wanted.out) if place.rank == 0 else _state_of(wanted.out)
+    if (wanted.out / CHECKPOINT).is_file():
+        _LOG.warning("%s is trained already: nothing to do", wanted.out)
+        return wanted.out / CHECKPOINT
+    network, scene = survey(samples, wanted.recipe.network)
+    if not network.anchors_wh:
+        raise FitError(f"{wanted.data} shows no object at all: nothing can be learned from it")
+    recipe = msgspec.structs.replace(wanted.recipe, network=network)
+    net = _new_network(recipe, scene, wanted.seed)
+    weights = _train(wanted, recipe, samples, net, place, state)
+    if place.rank != 0:
+        return wanted.out / CHECKPOINT
+    net = net.cpu()
+    net.load_state_dict(weights)
+    return _finish(wanted, recipe, samples, net.eval(), place.world)
+
+
+def _state_of(folder: Path) -> Path | None:
+    state = folder / RESUME / STATE
+    return state if state.is_file() else None
+
+
+def _new_network(recipe: Recipe, scene: NDArray[np.uint8], seed: int) -> WaltNet:
+    torch.manual_seed(seed)
+    net = WaltNet(recipe.network)
+    net.input.plate.copy_(torch.from_numpy(scene).permute(2, 0, 1))
+    return net
+
+
+def _train(
+    wanted: Fit, recipe: Recipe, samples: Samples, net: WaltNet, place: Place, state: Path | None
+) -> dict[str, Tensor]:
+    # Imported here: it takes seconds, and bad input should be told at once.
+    from walt_train.model.mm_adapter import AmodalDetector, StepHook, train
+
+    if state is not None and place.rank == 0:
+        _LOG.warning("going on with the training in %s", wanted.out)
+    training = recipe.training
+    batches = StepBatches(samples, recipe, seed=wanted.seed, rank=place.rank, world=place.world)
+    folder = wanted.out / RESUME
+    with Curves(wanted.out, training.steps, shown=place.rank == 0) as curves:
+
+        def save(step: int, write: Callable[[Path], None]) -> None:
+            if place.rank == 0 and (step % training.resume_every == 0 or step == training.steps):
+                write(folder / _PARTIAL)
+                (folder / _PARTIAL).replace(folder / STATE)
+                curves.write()
+
+        hook = StepHook(
+            before=lambda step: _seed_step(wanted.seed, step, place.rank),
+            after=curves.add,
+            save=save,
+            stored=lambda: curves.rows,
+            restored=curves.go_on,
+        )
+        return train(
+            AmodalDetector(net, training.mask_loss),
+            step_loader(batches, workers=_workers(place.world)),
+            training,
+            hook,
+            seed=wanted.seed,
+            work_dir=folder / "mmengine",
+            resume_from=state,
+            distributed=("nccl" if wanted.gpu else "gloo") if place.distributed else None,
+        )
+
+
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """What is drawn in a step depends on nothing that came before: a resumed training draws the same."""
+    drawn = np.random.SeedSequence([seed, step, rank]).generate_state(2)
+    torch.manual_seed(int(drawn[0]))
+    np.random.seed(int(drawn[1]))  # noqa: NPY002 - mmdet's samplers draw from it
+
+
+def _workers(world: int) -> int:
+    """Processes that make batches, for each one that trains."""
+    return max(1, min(8, len(os.sched_getaffinity(0)) // world - 1))
+
+
+def _finish(wanted: Fit, recipe: Recipe, samples: Samples, net: WaltNet, world: int) -> Path:
+    count = recipe.training.validation
+    held_out = open_samples(wanted.data, split="validation", per_epoch=count, seed=wanted.seed)
+    threshold, figures = judge(net, held_out, count)
+    write_golden(held_out, wanted.out)
+    manifest = CheckpointManifest(
+        recipe=recipe,
+        seed=wanted.seed,
+        data_sha256=samples.sha256,
+        data=str(wanted.data),
+        classes=[label.title for label in Label],
+        size_wh=recipe.network.input_wh,
+        parameters=count_parameters(net),
+        gflops=round(measure_gflops(net), 4),
+        score_threshold=threshold,
+        validation=figures,
+        processes=world,
+        walt_version=version("walt-amodal"),
+        torch_version=str(torch.__version__),
+    )
+    return write_checkpoint(wanted.out, net.state_dict(), manifest)
