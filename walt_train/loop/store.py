@@ -12,14 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from walt_edge.contract.clipart import Clip, ClipArt, Plate, write_clipart
-from walt_edge.contract.errors import WaltError
 from walt_edge.contract.messages import (
     AckState,
     CropHeader,
@@ -31,28 +29,14 @@ from walt_edge.contract.messages import (
 )
 from walt_edge.contract.topics import Kind
 from walt_train.loop.blobs import BlobFolder
-from walt_train.loop.tables import (
-    SCHEMA_VERSION,
-    counters,
-    envelope_row,
-    envelopes,
-    meta,
-    metadata,
-    quarantine,
-    tombstones,
-)
+from walt_train.loop.database import StoreError as StoreError
+from walt_train.loop.database import StoreWriteError as StoreWriteError
+from walt_train.loop.database import cause, open_database
+from walt_train.loop.tables import counters, envelope_row, envelopes, quarantine, tombstones
 
 DATABASE_NAME = "store.sqlite3"
 _ORPHAN_AGE_S = 3600.0
 _IDS_A_QUERY = 500
-
-
-class StoreError(WaltError):
-    """The store is not one, is damaged, or does not hold what was asked for."""
-
-
-class StoreWriteError(StoreError):
-    """The store cannot be written now (disk full, no permission); nothing of the group may be acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +106,9 @@ class Store:
         try:
             self._blobs = BlobFolder(folder / "blobs", ".envelope")
             self._quarantine = BlobFolder(folder / "quarantine")
-            self._engine = _open_database(folder / DATABASE_NAME)
+            self._engine = open_database(folder / DATABASE_NAME)
         except (OSError, DatabaseError) as error:
-            raise StoreWriteError(f"cannot open the store in {folder}: {_cause(error)}") from error
+            raise StoreWriteError(f"cannot open the store in {folder}: {cause(error)}") from error
 
     def __enter__(self) -> Store:
         return self
@@ -139,6 +123,11 @@ class Store:
         self._engine.dispose()
         self._blobs.close()
         self._quarantine.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The store's database."""
+        return self._engine
 
     # Writing
 
@@ -160,7 +149,7 @@ class Store:
                     continue
             return self._add_group(accepted, refused)
         except (OSError, DatabaseError) as error:
-            raise StoreWriteError(f"cannot write to the store in {self.folder}: {_cause(error)}") from error
+            raise StoreWriteError(f"cannot write to the store in {self.folder}: {cause(error)}") from error
 
     def _add_group(self, accepted: Sequence[Accepted], refused: Sequence[Refused]) -> list[AckState]:
         with self._engine.connect() as connection:
@@ -290,7 +279,7 @@ class Store:
         try:
             data = self._blobs.get(sha256)
         except OSError as error:
-            raise StoreError(f"the store in {self.folder} cannot read {sha256}: {_cause(error)}") from error
+            raise StoreError(f"the store in {self.folder} cannot read {sha256}: {cause(error)}") from error
         if envelope_id(data) != sha256:
             raise StoreError(f"{self._blobs.path(sha256)} is damaged: its hash is not its name; delete it and resend")
         try:
@@ -309,8 +298,13 @@ class Store:
         with self._engine.connect() as connection:
             return [(topic, reason) for topic, reason in connection.execute(query)]
 
-    def export_clipart(self, folder: Path, camera: str) -> ClipArt:
+    def export_clipart(self, folder: Path, camera: str, *, holdout: bool = True) -> ClipArt:
         """Writes a camera's clip art as `walt-edge mine` does: `clipart.json` and the images beside it.
+
+        Args:
+            folder: Where to; made if absent.
+            camera: The camera's name.
+            holdout: Whether crops that judge and never train are among it.
 
         Raises:
             StoreError: Nothing of that camera is stored, or its frames changed size.
@@ -320,6 +314,8 @@ class Store:
         for stored in self.envelopes(camera=camera):
             header = stored.envelope.header
             if not isinstance(header, CropHeader | PlateHeader):
+                continue
+            if isinstance(header, CropHeader) and header.holdout and not holdout:
                 continue
             image = _write_image(folder, stored.envelope)
             sizes.add(header.origin.frame_wh)
@@ -336,25 +332,6 @@ class Store:
         clipart = ClipArt(camera=camera, frame_wh=sizes.pop(), plates=plates, clips=clips, rejected_by_reason={})
         write_clipart(folder, clipart)
         return clipart
-
-
-def _open_database(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}")
-    event.listen(engine, "connect", _set_pragmas)
-    metadata.create_all(engine)
-    with engine.begin() as connection:
-        version = connection.scalar(select(meta.c.value).where(meta.c.key == "version"))
-        if version is None:
-            connection.execute(insert(meta), {"key": "version", "value": str(SCHEMA_VERSION)})
-        elif version != str(SCHEMA_VERSION):
-            raise StoreError(f"{path} has version {version}, this program reads {SCHEMA_VERSION}: update walt-amodal")
-    return engine
-
-
-def _set_pragmas(connection: Any, _: object) -> None:
-    # FULL: in WAL mode the default loses the last commits with the power, and they were acknowledged.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def _known(connection: Connection, ids: Sequence[str]) -> set[str]:
@@ -387,10 +364,3 @@ def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _now_us() -> int:
     return time.time_ns() // 1000
-
-
-def _cause(error: Exception) -> str:
-    """The innermost words of an error, in one line."""
-    origin = getattr(error, "orig", None) or error
-    words = getattr(origin, "strerror", None) or str(origin)
-    return " ".join(words.split())

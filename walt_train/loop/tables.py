@@ -72,6 +72,46 @@ counters = Table(
     "counters", metadata, Column("name", String(32), primary_key=True), Column("value", BigInteger, nullable=False)
 )
 
+# One training and what became of it; `serve` leases the row while it works on it.
+generations = Table(
+    "generations",
+    metadata,
+    Column("camera", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("recipe", String(64), nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    # Optimiser steps; NULL = what the recipe says.
+    Column("training_steps", Integer),
+    Column("state", String(8), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    # What the store held of the camera when it began.
+    Column("crops", Integer, nullable=False),
+    Column("tracks", Integer, nullable=False),
+    Column("clipart_sha256", String(64), nullable=False),
+    Column("owner", String(160), nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+    # Not to be tried again before.
+    Column("due_us", BigInteger, nullable=False),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("camera", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("name", String(16), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("started_us", BigInteger),
+    Column("ended_us", BigInteger),
+    Column("result", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
 
 def envelope_row(sha256: str, envelope: Envelope, size: int, received_us: int) -> dict[str, Any]:
     """The row of an envelope of `size` bytes."""

@@ -1,0 +1,303 @@
+"""The table of jobs: generations and their steps, leased to one worker at a time.
+
+Every change is one transaction that holds only while the worker's lease does, so that a worker that was thought dead
+and comes back changes nothing. A worker that died leaves a lease that runs out; whoever takes it begins the step that
+was running again, and every step can be begun again.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, Table, and_, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from walt_edge.contract.errors import WaltError
+from walt_train.loop.database import transaction
+from walt_train.loop.tables import generations, steps
+
+
+class State(enum.StrEnum):
+    """Of a generation and of a step."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+class StepName(enum.StrEnum):
+    """The steps of a generation, in order."""
+
+    CLIPART = "clipart"
+    TRAIN = "train"
+    EXPORT = "export"
+    JUDGE = "judge"
+    PUBLISH = "publish"
+
+
+ENDED = (State.DONE, State.FAILED, State.REFUSED)
+Clock = Callable[[], int]
+"""Microseconds since 1970-01-01 UTC."""
+
+
+class LeaseLostError(WaltError):
+    """Another worker has taken the generation: what we do for it must not count."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a generation.
+
+    Attributes:
+        name: Which.
+        state: How far it is.
+        attempts: How often it was begun.
+        failures: How often it failed; a worker that died is no failure.
+        started_us: When it was last begun.
+        ended_us: When it was done or failed for good.
+        result: What it gave, by name.
+        reason: Why it failed or was refused, one line.
+    """
+
+    name: StepName
+    state: State
+    attempts: int
+    failures: int
+    started_us: int | None
+    ended_us: int | None
+    result: dict[str, Any]
+    reason: str
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """One training of one camera's model, and what became of it.
+
+    Attributes:
+        camera: The camera's name.
+        number: 1, 2, ... for each camera.
+        recipe: Of the training.
+        seed: Of the training.
+        training_steps: Optimiser steps; None = what the recipe says.
+        state: `done` is published, `refused` has a bundle and is not.
+        reason: The verdict, or why it failed, one line.
+        created_us: When its clip art was enough.
+        ended_us: When it ended.
+        crops: Crops that might train, held by the store when it was created.
+        tracks: Tracks that they show.
+        clipart_sha256: Of its frozen `clipart.json`; "" before that is there.
+        owner: The worker that has it, or "".
+        until_us: When the lease runs out.
+        due_us: When a failed step may be tried again.
+        steps: In order.
+    """
+
+    camera: str
+    number: int
+    recipe: str
+    seed: int
+    training_steps: int | None
+    state: State
+    reason: str
+    created_us: int
+    ended_us: int | None
+    crops: int
+    tracks: int
+    clipart_sha256: str
+    owner: str
+    until_us: int
+    due_us: int
+    steps: tuple[Step, ...]
+
+    @property
+    def title(self) -> str:
+        """How people are told of it."""
+        return f"{self.camera} generation {self.number}"
+
+    def step(self, name: StepName) -> Step:
+        """The step of that name."""
+        return next(step for step in self.steps if step.name is name)
+
+    def following(self) -> StepName | None:
+        """The first step that is not done."""
+        return next((step.name for step in self.steps if step.state is not State.DONE), None)
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new generation is made of; the attributes are those of `Generation`."""
+
+    camera: str
+    recipe: str
+    seed: int
+    training_steps: int | None
+    crops: int
+    tracks: int
+
+
+def worker_name() -> str:
+    """A name that no other worker has, and that tells where to look for it."""
+    return f"{socket.gethostname()[:60]}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+
+def now_us() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1000
+
+
+class Jobs:
+    """The table, as one worker sees it; any number of workers share it.
+
+    Args:
+        engine: The store's database.
+        owner: The worker's name, unique.
+        lease_s: How long a worker that gives no sign is believed to live, seconds.
+        clock: The wall clock.
+    """
+
+    def __init__(self, engine: Engine, *, owner: str, lease_s: float = 30.0, clock: Clock = now_us) -> None:
+        self._engine = engine
+        self._owner = owner
+        self._lease_us = round(lease_s * 1e6)
+        self._clock = clock
+
+    def create(self, order: Order) -> Generation | None:
+        """Begins a camera's next generation, leased to us; None if one is open or another worker was faster."""
+        last = self.latest(order.camera)
+        if last is not None and last.state not in ENDED:
+            return None
+        now = self._clock()
+        key = {"camera": order.camera, "number": 1 if last is None else last.number + 1}
+        row = msgspec.structs.asdict(order) | key
+        row |= {"state": State.PENDING.value, "reason": "", "created_us": now, "clipart_sha256": ""}
+        row |= {"owner": self._owner, "until_us": now + self._lease_us, "due_us": 0}
+        blank = {"state": State.PENDING.value, "attempts": 0, "failures": 0, "result": "{}", "reason": ""}
+        try:
+            with transaction(self._engine) as connection:
+                connection.execute(insert(generations), row)
+                names = enumerate(StepName)
+                connection.execute(insert(steps), [{**key, **blank, "place": n, "name": s.value} for n, s in names])
+        except IntegrityError:
+            return None
+        return self.latest(order.camera)
+
+    def claim(self) -> Generation | None:
+        """Leases the oldest open generation that nobody has and that is due; None if there is none."""
+        now = self._clock()
+        is_free = (generations.c.owner.in_(("", self._owner))) | (generations.c.until_us <= now)
+        wanted = generations.c.state.not_in(ENDED) & is_free & (generations.c.due_us <= now)
+        query = select(generations.c.camera, generations.c.number).where(wanted).order_by(generations.c.created_us)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).all()
+        for camera, number in found:
+            lease = {"owner": self._owner, "until_us": now + self._lease_us}
+            with transaction(self._engine) as connection:
+                mine = _key(generations, camera, number) & wanted
+                taken = connection.execute(update(generations).where(mine).values(lease)).rowcount
+            if taken:
+                return self.read(camera, number)
+        return None
+
+    def renew(self, generation: Generation) -> None:
+        """Says that we live; raises LeaseLostError if that comes too late."""
+        self._change(generation)
+
+    def release(self, generation: Generation) -> None:
+        """Gives the lease back; what was running will be begun again."""
+        self._change(generation, owner="", until_us=0)
+
+    def begin(self, generation: Generation, name: StepName) -> Generation:
+        """Marks a step as running."""
+        values = {"state": State.RUNNING, "attempts": steps.c.attempts + 1, "started_us": self._clock(), "reason": ""}
+        return self._change(generation, (name, values), state=State.RUNNING)
+
+    def finish(
+        self, generation: Generation, name: StepName, result: Mapping[str, object], line: str = ""
+    ) -> Generation:
+        """Marks a step as done, with a line for people; the last one ends the generation in the same transaction."""
+        now = self._clock()
+        text = msgspec.json.encode(result).decode()
+        values = {"state": State.DONE, "ended_us": now, "result": text, "reason": line}
+        fields: dict[str, object] = {}
+        if name is StepName.CLIPART:
+            fields["clipart_sha256"] = result["sha256"]
+        if name is StepName.PUBLISH:
+            fields = self._end(State.DONE, generation.step(StepName.JUDGE).reason)
+        return self._change(generation, (name, values), **fields)
+
+    def fail(self, generation: Generation, name: StepName, reason: str, *, limit: int, retry_s: float) -> Generation:
+        """Counts a failure: the step is tried again later, the `limit`-th time the generation fails."""
+        failures = generation.step(name).failures + 1
+        now = self._clock()
+        if failures >= limit:
+            values = {"state": State.FAILED, "failures": failures, "ended_us": now, "reason": reason}
+            return self._change(generation, (name, values), **self._end(State.FAILED, f"{name}: {reason}"))
+        values = {"state": State.PENDING, "failures": failures, "reason": reason}
+        due_us = now + round(retry_s * 2 ** (failures - 1) * 1e6)
+        return self._change(generation, (name, values), owner="", until_us=0, due_us=due_us)
+
+    def refuse(self, generation: Generation, name: StepName, reason: str) -> Generation:
+        """The gate did not let it pass: the step and the generation are refused."""
+        values = {"state": State.REFUSED, "ended_us": self._clock(), "reason": reason}
+        return self._change(generation, (name, values), **self._end(State.REFUSED, reason))
+
+    # Reading
+
+    def read(self, camera: str, number: int) -> Generation:
+        """One generation."""
+        return next(g for g in self.all(camera) if g.number == number)
+
+    def latest(self, camera: str) -> Generation | None:
+        """The camera's newest generation."""
+        return next(iter(self.all(camera)[::-1]), None)
+
+    def champion(self, camera: str) -> Generation | None:
+        """The camera's newest published generation."""
+        return next((g for g in self.all(camera)[::-1] if g.state is State.DONE), None)
+
+    def all(self, camera: str | None = None) -> list[Generation]:
+        """All generations, by camera and number."""
+        query = select(generations).order_by(generations.c.camera, generations.c.number)
+        parts = select(steps).order_by(steps.c.camera, steps.c.number, steps.c.place)
+        if camera is not None:
+            query, parts = query.where(generations.c.camera == camera), parts.where(steps.c.camera == camera)
+        with self._engine.connect() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+            by_key: dict[tuple[str, int], list[dict[str, Any]]] = {}
+            for part in connection.execute(parts).mappings():
+                step = dict(part) | {"result": msgspec.json.decode(part["result"])}
+                by_key.setdefault((part["camera"], part["number"]), []).append(step)
+        return [msgspec.convert(row | {"steps": by_key[row["camera"], row["number"]]}, Generation) for row in rows]
+
+    def _end(self, state: State, reason: str) -> dict[str, object]:
+        return {"state": state, "reason": reason, "ended_us": self._clock(), "owner": "", "until_us": 0}
+
+    def _change(
+        self, generation: Generation, step: tuple[StepName, Mapping[str, Any]] | None = None, **fields: object
+    ) -> Generation:
+        """Changes a generation and one of its steps while the lease is ours; renews it."""
+        camera, number = generation.camera, generation.number
+        values = {"until_us": self._clock() + self._lease_us} | fields
+        with transaction(self._engine) as connection:
+            mine = and_(_key(generations, camera, number), generations.c.owner == self._owner)
+            if connection.execute(update(generations).where(mine).values(values)).rowcount == 0:
+                raise LeaseLostError(f"{generation.title}: another worker has taken it")
+            if step is not None:
+                _update_step(connection, camera, number, *step)
+        return self.read(camera, number)
+
+
+def _update_step(connection: Connection, camera: str, number: int, name: StepName, values: Mapping[str, Any]) -> None:
+    where = _key(steps, camera, number) & (steps.c.name == name.value)
+    changed = connection.execute(update(steps).where(where).values(dict(values))).rowcount
+    assert changed == 1
+
+
+def _key(table: Table, camera: str, number: int) -> Any:
+    return and_(table.c.camera == camera, table.c.number == number)
