@@ -1,0 +1,1 @@
+"""How a device takes a better model: trust (TUF), two slots on disk, one thread, and a swap between two frames."""

@@ -1,0 +1,187 @@
+"""Two slots for models on disk: what is committed, what was before it, and what was refused.
+
+```
+DIR/state.json       which slot is committed; the only truth
+DIR/a.walt, b.walt   bundles that the state names
+DIR/candidate.walt   on its way; forgotten at the next start
+```
+
+Whenever the power goes, the state names only bundles that are whole on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from walt_edge.contract.messages import Desired
+from walt_edge.update.errors import NotNowError, RefusedError
+
+LOG = logging.getLogger(__name__)
+
+_STATE = "state.json"
+_CANDIDATE = "candidate.walt"
+_MAX_REASON = 500
+
+Name = Literal["a", "b"]
+
+
+class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was refused, and why."""
+
+    wish: Desired
+    reason: str
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of `state.json`.
+
+    Attributes:
+        active: The committed slot, or None: no model.
+        slots: What lies in which slot.
+        highest: The newest release ever committed; nothing older is taken.
+        refused: The last refusal.
+    """
+
+    active: Name | None = None
+    slots: dict[Name, Desired] = {}
+    highest: Desired | None = None
+    refused: Refusal | None = None
+
+
+class Slots:
+    """The slots of one agent; used by one thread at a time.
+
+    Args:
+        folder: Made if need be.
+
+    Raises:
+        NotNowError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._state = self._read()
+            self._sweep()
+
+    @property
+    def active(self) -> Desired | None:
+        """What is committed."""
+        return self._state.slots[self._state.active] if self._state.active else None
+
+    @property
+    def active_path(self) -> Path | None:
+        """Its bundle."""
+        return self._path(self._state.active) if self._state.active else None
+
+    @property
+    def candidate(self) -> Path:
+        """Where a bundle goes that is not committed yet."""
+        return self._folder / _CANDIDATE
+
+    @property
+    def refused(self) -> Refusal | None:
+        """The last refusal."""
+        return self._state.refused
+
+    def check(self, wish: Desired) -> None:
+        """Raises RefusedError if the wish was refused before, or is not newer than what was committed."""
+        refused, highest = self._state.refused, self._state.highest
+        if refused is not None and refused.wish == wish:
+            raise RefusedError(refused.reason)
+        # The same release again mends a damaged slot.
+        if highest is not None and wish.release <= highest.release and wish != highest:
+            raise RefusedError(f"release {wish.release} is not above {highest.release}, which was committed here")
+
+    def commit(self, wish: Desired) -> None:
+        """Makes the candidate the committed bundle, and the one before it what to fall back to.
+
+        Raises:
+            NotNowError: The disk fails; what was committed still is.
+        """
+        state = self._state
+        slot: Name = "b" if state.active == "a" else "a"
+        kept = {name: one for name, one in state.slots.items() if name != slot}
+        with self._writing():
+            if slot in state.slots:
+                self._write(msgspec.structs.replace(state, slots=kept))
+            self.candidate.replace(self._path(slot))
+            self._flush_names()
+            self._write(State(active=slot, slots={**kept, slot: wish}, highest=wish))
+
+    def refuse(self, wish: Desired, reason: str) -> None:
+        """Notes that a release is not to be tried again; raises NotNowError if the disk fails."""
+        with self._writing():
+            self._write(msgspec.structs.replace(self._state, refused=Refusal(wish, reason[:_MAX_REASON])))
+
+    def fall_back(self) -> None:
+        """Gives up the committed bundle for the one before it, or for none; raises NotNowError if the disk fails."""
+        lost = self._state.active
+        kept = {name: one for name, one in self._state.slots.items() if name != lost}
+        with self._writing():
+            self._write(msgspec.structs.replace(self._state, active=next(iter(kept), None), slots=kept))
+            self._sweep()
+
+    def drop_candidate(self) -> None:
+        """Removes what was not taken."""
+        with contextlib.suppress(OSError):
+            self.candidate.unlink(missing_ok=True)
+
+    def _path(self, name: Name) -> Path:
+        return self._folder / f"{name}.walt"
+
+    def _read(self) -> State:
+        path = self._folder / _STATE
+        try:
+            state = msgspec.json.decode(path.read_bytes(), type=State)
+        except FileNotFoundError:
+            return State()
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            LOG.error("%s is damaged (%s): beginning without a model", path, error)
+            return State()
+        if state.active is not None and state.active not in state.slots:
+            LOG.error("%s names no bundle for slot %s: beginning without a model", path, state.active)
+            return msgspec.structs.replace(state, active=None)
+        return state
+
+    def _write(self, state: State) -> None:
+        partial = self._folder / f".{_STATE}.partial"
+        with partial.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._folder / _STATE)
+        self._flush_names()
+        self._state = state
+
+    def _sweep(self) -> None:
+        """Removes what a crash left, and bundles that the state does not name."""
+        self.candidate.unlink(missing_ok=True)
+        (self._folder / f".{_STATE}.partial").unlink(missing_ok=True)
+        names: tuple[Name, ...] = ("a", "b")
+        for name in names:
+            if name not in self._state.slots:
+                self._path(name).unlink(missing_ok=True)
+
+    def _flush_names(self) -> None:
+        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NotNowError(f"cannot write in {self._folder}: {error.strerror}; free space or mend it") from error

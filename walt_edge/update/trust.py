@@ -1,0 +1,187 @@
+"""What may be believed about releases: the TUF client, from a root that a person pinned."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadError,
+    DownloadHTTPError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import Metadata, Root, TargetFile
+from tuf.api.serialization import DeserializationError
+from tuf.ngclient import Updater, UpdaterConfig
+
+from walt_edge.camera import redact
+from walt_edge.contract.bundle import MAX_BUNDLE_BYTES
+from walt_edge.contract.errors import UsageError
+from walt_edge.contract.messages import Desired
+from walt_edge.update.errors import NotNowError, RefusedError, UnreachableError, UpdateError
+from walt_edge.update.fetcher import Fetcher, FetchLimits
+
+LOG = logging.getLogger(__name__)
+
+_PINNED = "trusted-root.json"
+_METADATA = "metadata"
+_LIMITS = UpdaterConfig(max_root_rotations=64, max_delegations=0, app_user_agent="walt-edge")
+_WHAT_IS_WRONG: tuple[tuple[type[Exception], str], ...] = (
+    (
+        ExpiredMetadataError,
+        "expired: home must sign anew (walt-loop publish --refresh), or this device's clock is wrong",
+    ),
+    (BadVersionNumberError, "older than what this device has seen, or mixed up"),
+    (UnsignedMetadataError, "not signed with the keys that this device trusts"),
+    (LengthOrHashMismatchError, "not what was signed: changed, or damaged on its way"),
+    (DownloadError, "not what was signed"),
+    (DeserializationError, "malformed"),
+)
+
+
+class Trust:
+    """Fetches releases and believes only what the pinned root vouches for.
+
+    Args:
+        folder: Kept for good: the pinned root, and the newest metadata seen.
+        url: Where the repository is served, `http://` or `https://`.
+        root: The root to pin at the first start; later starts need none.
+        ca: A certificate authority's file for HTTPS instead of the system's.
+        limits: Times of a download.
+
+    Raises:
+        UsageError: The URL is none, or there is no root to trust.
+        UpdateError: The folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        root: Path | None = None,
+        ca: Path | None = None,
+        limits: FetchLimits | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"updates '{redact(url)}' is no http:// or https:// URL")
+        if ca is not None and not ca.is_file():
+            raise UsageError(f"no such file: {ca}; give a PEM file to --updates-ca")
+        self._url = url.rstrip("/")
+        self._folder = folder
+        self._ca = ca
+        self._limits = limits
+        self._pinned = _pin(folder, root)
+
+    def fetch(self, wish: Desired, into: Path, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Brings the bundle that is wished for, if the signed metadata knows it as the wish has it.
+
+        Args:
+            wish: What home wants.
+            into: The file to write; it is whole and flushed to the disk on return.
+            is_cancelled: Asked now and then.
+
+        Raises:
+            RefusedError: The metadata has another sha256 or number for it, or it is too large.
+            UnreachableError: No connection, or the server fails.
+            NotNowError: The metadata is expired, older, not signed by whom we trust, or does not know it; the bytes
+                are not those that were signed; the disk is full.
+            CancelledError: Not wanted any more.
+        """
+        with _explained(redact(self._url)):
+            fetcher = Fetcher(self._folder, self._limits, self._ca, is_cancelled)
+            client = Updater(
+                str(self._folder / _METADATA),
+                f"{self._url}/metadata/",
+                target_base_url=f"{self._url}/targets/",
+                fetcher=fetcher,
+                config=_LIMITS,
+                bootstrap=self._pinned,
+            )
+            found = client.get_targetinfo(wish.target)
+            _compare(found, wish)
+            assert found is not None
+            client.download_target(found, str(into))
+            _flush(into)
+
+
+def _pin(folder: Path, given: Path | None) -> bytes:
+    """The root pinned at the first start; a later one comes by TUF's own chain, never by a flag."""
+    path = folder / _PINNED
+    try:
+        (folder / _METADATA).mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            pinned = path.read_bytes()
+            if given is not None and given.read_bytes() not in (pinned, *_known_roots(folder)):
+                LOG.warning(
+                    "--trust %s is not the root pinned at the first start, which holds; it is in %s", given, path
+                )
+            return pinned
+        if given is None:
+            raise UsageError(
+                "--updates needs --trust FILE at the first start: the root.json that walt-loop publish wrote"
+            )
+        data = given.read_bytes()
+        _check_root(data, given)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(data)
+        _flush(partial)
+        partial.replace(path)
+        return data
+    except OSError as error:
+        raise UpdateError(
+            f"cannot pin {given or path} in {folder}: {error.strerror}; mend it, or free space"
+        ) from error
+
+
+def _known_roots(folder: Path) -> Iterator[bytes]:
+    return (path.read_bytes() for path in (folder / _METADATA / "root_history").glob("*.root.json"))
+
+
+def _check_root(data: bytes, path: Path) -> None:
+    try:
+        root: Metadata[Root] = Metadata.from_bytes(data)
+        root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
+    except (RepositoryError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path} is no root to trust ({error}): take the root.json of walt-loop publish") from error
+
+
+def _compare(found: TargetFile | None, wish: Desired) -> None:
+    if found is None:
+        raise NotNowError(f"home has signed no {wish.target}: publish it, or wish for another")
+    custom: Any = found.custom
+    number = custom.get("release") if isinstance(custom, dict) else None
+    if found.hashes.get("sha256") != wish.sha256:
+        raise RefusedError(f"{wish.target} was signed with another sha256 than {wish.sha256[:12]}... wished for")
+    if number != wish.release:
+        raise RefusedError(f"{wish.target} was signed as release {number}, not {wish.release}")
+    if found.length > MAX_BUNDLE_BYTES:
+        raise RefusedError(f"{wish.target} has {found.length} bytes, a bundle at most {MAX_BUNDLE_BYTES}")
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Errors of the TUF client in this agent's words, by what may mend them."""
+    try:
+        yield
+    except DownloadHTTPError as error:
+        raise UnreachableError(str(error)) from error
+    except (RepositoryError, DownloadError) as error:
+        what = next((words for kind, words in _WHAT_IS_WRONG if isinstance(error, kind)), "not in order")
+        raise NotNowError(f"what {url} serves is {what} ({redact(str(error))})") from error
+    except OSError as error:
+        raise NotNowError(f"cannot keep what {url} serves: {error.strerror or error}; free space") from error
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
