@@ -11,7 +11,13 @@ SCRIPT = Script(
     description="Makes amodal training data and trains WALT-Net on it.",
     default="fit",
     commands=(
-        Command("fit", "train a three-head amodal Mask R-CNN (also: walt-train --gpus 4)", extra="train"),
+        Command(
+            "fit",
+            "train a three-head amodal Mask R-CNN (also: walt-train --gpus 4)",
+            module="walt_train.commands.fit",
+            extra="train",
+            example="walt-train --data ./clipart --recipe demo --out ./model",
+        ),
         Command(
             "rwalt",
             "render a fixed camera's street with exact amodal truth",
@@ -20,7 +26,13 @@ SCRIPT = Script(
             example="walt-train rwalt --seed 1 --frames 100 --size 640x360 --out ./street --preset busy",
         ),
         Command("compose", "paste clip art over the camera's own plates"),
-        Command("evaluate", "IoU at γ and by occlusion bin"),
+        Command(
+            "evaluate",
+            "IoU at γ and by occlusion bin",
+            module="walt_train.commands.evaluate",
+            extra="train",
+            example="walt-train evaluate --model model.walt --data ./street --out after.json --against before.json",
+        ),
     ),
 )
 

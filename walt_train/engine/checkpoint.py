@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import torch
 from torch import Tensor
 
 from walt_edge.contract.errors import WaltError
+from walt_train.engine.plan import CHECKPOINT, write_whole
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes.recipe import Recipe
 
-CHECKPOINT = "checkpoint.pt"
 MANIFEST = "manifest.json"
 
 
@@ -65,17 +64,6 @@ def write_checkpoint(folder: Path, state: dict[str, Tensor], manifest: Checkpoin
     torch.save({"state_dict": state, "manifest": msgspec.json.encode(manifest).decode()}, buffer)
     write_whole(folder / MANIFEST, text)
     return write_whole(folder / CHECKPOINT, buffer.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Writes a file so that it is there whole or not at all, also after a loss of power."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path
 
 
 def load_model(path: Path) -> tuple[WaltNet, CheckpointManifest]:

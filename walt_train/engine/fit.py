@@ -19,9 +19,9 @@ from walt_edge.contract.labels import Label
 from walt_train.data import open_samples
 from walt_train.data.sample import Samples
 from walt_train.engine.batches import StepBatches, step_loader, survey
-from walt_train.engine.checkpoint import CHECKPOINT, CheckpointManifest, write_checkpoint
+from walt_train.engine.checkpoint import CheckpointManifest, write_checkpoint
 from walt_train.engine.curves import Curves
-from walt_train.engine.plan import RESUME, STATE, FitError, Plan, settle
+from walt_train.engine.plan import CHECKPOINT, RESUME, STATE, Fit, FitError, Plan, settle
 from walt_train.engine.validate import judge, write_golden
 from walt_train.model.cost import count_parameters, measure_gflops
 from walt_train.model.waltnet import WaltNet
@@ -29,25 +29,6 @@ from walt_train.recipes.recipe import Recipe
 
 _LOG = logging.getLogger(__name__)
 _PARTIAL = "state.partial.pth"
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """What is asked for.
-
-    Attributes:
-        data: A folder of clip art or of COCO annotations.
-        recipe: The whole configuration.
-        seed: Of everything random, 0 or more.
-        out: Gets the checkpoint and everything beside it.
-        gpu: Whether each process has a GPU of its own.
-    """
-
-    data: Path
-    recipe: Recipe
-    seed: int
-    out: Path
-    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)

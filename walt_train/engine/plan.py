@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from walt_edge.contract.errors import WaltError
-from walt_train.engine.checkpoint import CHECKPOINT, write_whole
 from walt_train.recipes.recipe import Recipe
 
+CHECKPOINT = "checkpoint.pt"
 RESUME = "resume"
 PLAN = "plan.json"
 STATE = "state.pth"
@@ -17,6 +19,25 @@ STATE = "state.pth"
 
 class FitError(WaltError):
     """A training cannot be begun or gone on with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What is asked for.
+
+    Attributes:
+        data: A folder of clip art or of COCO annotations.
+        recipe: The whole configuration.
+        seed: Of everything random, 0 or more.
+        out: Gets the checkpoint and everything beside it.
+        gpu: Whether each process has a GPU of its own.
+    """
+
+    data: Path
+    recipe: Recipe
+    seed: int
+    out: Path
+    gpu: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,3 +86,14 @@ def _differences(plan: Plan, path: Path) -> str:
         return "make and version"
     names = {"recipe": "recipe or steps", "seed": "seed", "data_sha256": "data", "processes": "processes"}
     return " and ".join(title for name, title in names.items() if getattr(plan, name) != getattr(other, name))
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Writes a file so that it is there whole or not at all, also after a loss of power."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return path

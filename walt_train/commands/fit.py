@@ -1,0 +1,62 @@
+"""`walt-train`: trains a three-head amodal network on clip art or on labelled pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from walt_edge.contract.errors import UsageError
+from walt_train.engine.launch import calm_threads, count_gpus, launch
+from walt_train.engine.plan import Fit
+from walt_train.recipes import RECIPES, Recipe, find_recipe
+
+_HOME = "./walt"
+_DATA_FILES = ("clipart.json", "annotations.json")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="clip art or COCO annotations (the newest under WALT_HOME)"
+    )
+    parser.add_argument("--recipe", default="demo", help=f"what to train, and how: {', '.join(RECIPES)} (demo)")
+    parser.add_argument("--gpus", type=int, metavar="N", help="a process for each; 0 is the CPU (all there are)")
+    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe says)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (0)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="gets checkpoint.pt (a folder under WALT_HOME)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains; returns the exit status."""
+    calm_threads()
+    if args.seed < 0:
+        raise UsageError(f"seed {args.seed}: give 0 or more")
+    recipe = _with_steps(find_recipe(args.recipe), args.steps)
+    gpus = count_gpus(args.gpus)
+    home = Path(os.environ.get("WALT_HOME", _HOME))
+    data = args.data or _newest(home)
+    out = args.out or home / "training" / f"{recipe.name}-{data.resolve().name}-{args.seed}"
+    if args.data is None or args.out is None:
+        sys.stdout.write(f"training on {data} into {out}\n")
+    checkpoint = launch(Fit(data, recipe, args.seed, out, gpu=gpus > 0), processes=gpus)
+    sys.stdout.write(f"{checkpoint}\n")
+    return 0
+
+
+def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:
+    if steps is None:
+        return recipe
+    if steps < 1:
+        raise UsageError(f"{steps} steps: give at least 1")
+    return msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, steps=steps))
+
+
+def _newest(home: Path) -> Path:
+    found = [path for name in _DATA_FILES for path in home.glob(f"**/{name}")]
+    if not found:
+        raise UsageError(f"no data set under {home}: give --data DIR, or mine one with walt-edge mine")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
