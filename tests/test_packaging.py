@@ -71,7 +71,7 @@ def test_a_missing_extra_is_named_in_one_line(base_environment: Path, command: t
 
 
 @pytest.mark.parametrize(
-    "command", [("walt-train", "--gpus", "4"), ("walt-export", "--trt"), ("walt-edge", "detect")]
+    "command", [("walt-train", "--gpus", "4"), ("walt-export", "--trt")
 )
 def test_what_is_not_built_yet_says_so(base_environment: Path, command: tuple[str, ...]) -> None:
     done = run_in(base_environment, *command)

@@ -34,7 +34,12 @@ SCRIPT = Script(
             module="walt_edge.commands.models",
             example="walt-edge models pull centerface",
         ),
-        Command("detect", "amodal instances of an image, video or folder"),
+        Command(
+            "detect",
+            "amodal instances of an image, video or folder",
+            module="walt_edge.commands.detect",
+            example="walt-edge detect --model street.walt --input street.mp4 --out instances.json",
+        ),
     ),
 )
 

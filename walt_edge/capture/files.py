@@ -163,19 +163,13 @@ class FolderCamera(_PlayedCamera):
     """
 
     def __init__(self, path: Path, *, fps: float | None = None) -> None:
-        self._paths = list_stills(path)
-        if not self._paths and (path / "images").is_dir():
-            self._paths = list_stills(path / "images")
-        if not self._paths:
-            raise CameraError(
-                f"{path} holds no {', '.join(STILL_SUFFIXES)} files: give a folder of frames or a video"
-            )
+        self._paths = find_stills(path)
         fps = _checked_fps(fps)
         dates = [_date_us(still.stem) for still in self._paths]
         dated = [date for date in dates if date is not None]
         by_name = fps is None and len(dated) == len(dates) and dated == sorted(dated)
         self._times_s = [(date - dated[0]) / 1e6 for date in dated] if by_name else []
-        height, width = _read_still(self._paths[0]).shape[:2]
+        height, width = read_still(self._paths[0]).shape[:2]
         super().__init__((width, height), 0.0 if by_name else fps or STILLS_FPS, *_file_time(self._paths[0]))
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -189,7 +183,7 @@ class FolderCamera(_PlayedCamera):
             return None
         self.stats.frames_received += 1
         try:
-            bgr = _read_still(self._paths[index])
+            bgr = read_still(self._paths[index])
             self._check_size(self._paths[index], bgr)
         except CameraError:
             self.stats.frames_skipped += 1
@@ -209,6 +203,20 @@ class FolderCamera(_PlayedCamera):
         self._paths = []
 
 
+def find_stills(path: Path) -> list[Path]:
+    """The stills of a folder, or of the folder `images` in it, in natural order.
+
+    Raises:
+        CameraError: There are none.
+    """
+    stills = list_stills(path)
+    if not stills and (path / "images").is_dir():
+        stills = list_stills(path / "images")
+    if not stills:
+        raise CameraError(f"{path} holds no {', '.join(STILL_SUFFIXES)} files: give a folder of frames or a video")
+    return stills
+
+
 def list_stills(folder: Path) -> list[Path]:
     """The stills of a folder in natural order: runs of digits compare as numbers."""
     stills = (p for p in folder.iterdir() if p.suffix.lower() in STILL_SUFFIXES and not p.name.startswith("."))
@@ -217,7 +225,8 @@ def list_stills(folder: Path) -> list[Path]:
     )
 
 
-def _read_still(path: Path) -> NDArray[np.uint8]:
+def read_still(path: Path) -> NDArray[np.uint8]:
+    """The (H, W, 3) uint8 BGR picture in a file; raises CameraError if there is none."""
     try:
         data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
