@@ -70,9 +70,7 @@ def test_a_missing_extra_is_named_in_one_line(base_environment: Path, command: t
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "command", [("walt-train", "--gpus", "4"), ("walt-export", "--trt")
-)
+@pytest.mark.parametrize("command", [("walt-train", "--gpus", "4"), ("walt-export", "--trt")])
 def test_what_is_not_built_yet_says_so(base_environment: Path, command: tuple[str, ...]) -> None:
     done = run_in(base_environment, *command)
     assert done.returncode == 2
