@@ -68,9 +68,14 @@ class _State:
     expires: dict[str, datetime]
 
     @property
+    def releases(self) -> list[Release]:
+        """The newest first."""
+        found = [Release(_number(one), name, one.hashes["sha256"]) for name, one in self.targets.items()]
+        return sorted(found, key=lambda release: release.number, reverse=True)
+
+    @property
     def newest(self) -> Release | None:
-        releases = [Release(_number(one), name, one.hashes["sha256"]) for name, one in self.targets.items()]
-        return max(releases, key=lambda release: release.number, default=None)
+        return next(iter(self.releases), None)
 
 
 class Repository:
@@ -102,6 +107,11 @@ class Repository:
     def newest(self) -> Release | None:
         """The newest release, or None before the first; raises PublishError if the repository is damaged."""
         return self._read(self._newest_root()).newest if self._is_begun else None
+
+    def find(self, sha256: str) -> Release | None:
+        """The newest release of these bytes, or None; raises PublishError if the repository is damaged."""
+        releases = self._read(self._newest_root()).releases if self._is_begun else []
+        return next((release for release in releases if release.sha256 == sha256), None)
 
     def publish(self, bundle: Path) -> Release:
         """Signs a bundle under the next number; one that is the newest already keeps its number.

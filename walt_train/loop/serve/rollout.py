@@ -1,0 +1,56 @@
+"""Publishing a generation: a signed release, and the wish that the camera's devices take it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from walt_edge.contract.bundle import Bundle
+from walt_edge.contract.messages import Desired
+from walt_edge.contract.topics import DeviceTopics
+from walt_train.loop.link import BrokerConfig
+from walt_train.loop.publish.desired import set_desired
+from walt_train.loop.publish.repository import Release, Repository
+
+Tell = Callable[[Sequence[DeviceTopics], Desired], None]
+"""Makes devices know what they are to run; may be repeated."""
+
+
+class Publisher(Protocol):
+    """What the last step needs."""
+
+    def publish(self, bundle: Path, devices: Sequence[DeviceTopics]) -> Release:
+        """Releases a bundle and tells the devices; repeated, it gives the release that was made before."""
+
+
+class Rollout:
+    """Publishes in a TUF repository and tells by MQTT.
+
+    Args:
+        repository: Where releases are signed.
+        tell: How devices learn of one.
+    """
+
+    def __init__(self, repository: Repository, tell: Tell) -> None:
+        self._repository = repository
+        self._tell = tell
+
+    def publish(self, bundle: Path, devices: Sequence[DeviceTopics]) -> Release:
+        """Releases a bundle once, whatever became of the last attempt, and tells the devices.
+
+        Raises:
+            BundleError: It is no bundle.
+            PublishError, KeysError, BusyError: The repository cannot be written.
+            BrokerError: The release stands, and the devices do not know of it: try again.
+        """
+        # Another camera's release may have come after ours, so the newest one does not tell whether ours is there.
+        release = self._repository.find(Bundle.read(bundle).sha256) or self._repository.publish(bundle)
+        if devices:
+            self._tell(devices, Desired(release=release.number, target=release.target, sha256=release.sha256))
+        return release
+
+
+def by_mqtt(broker: BrokerConfig) -> Tell:
+    """Tells by retained messages."""
+    return lambda devices, desired: set_desired(broker, devices, desired)
