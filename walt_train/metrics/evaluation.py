@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -81,7 +82,8 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> None:
         partial.write_bytes(msgspec.json.encode(evaluation) + b"\n")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise MetricsError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
 
 
