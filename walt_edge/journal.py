@@ -15,7 +15,9 @@ import msgspec
 from walt_edge.camera import Frame
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.masks import encode_rle
+from walt_edge.contract.predictions import frame_prediction
 from walt_edge.privacy import AnonymisedImage, SealedEnvelope
+from walt_edge.update.holder import Look
 from walt_edge.vision.sightings import Sighting
 
 LOG = logging.getLogger(__name__)
@@ -31,9 +33,10 @@ class Journal:
     """Writes `journal.jsonl` and `frame-000123.jpg`.
 
     A line: `{"frame", "media_time_s", "sightings": [{"track_id", "label", "score", "box_xyxy", "ground_xy",
-    "area", "unoccluded_confidence", "parts", "reasons", "mask"?}], "sealed": [{"id", "kind"}],
-    "picture"?}`. Every `every`-th frame, once the plate is known, has a `picture` (a file name) and its sightings a
-    `mask` (the silhouette in the frame, RLE).
+    "area", "unoccluded_confidence", "parts", "reasons", "mask"?}], "sealed": [{"id", "kind"}], "model_release",
+    "picture"?, "prediction"?}`. Every `every`-th frame, once the plate is known, has a `picture` (a file name), its
+    sightings a `mask` (the silhouette in the frame, RLE), and, if a model looked, a `prediction` (what it saw, a
+    `FramePrediction`). `model_release` is 0 where no model looked.
 
     Args:
         folder: Made if need be; an older journal in it is replaced.
@@ -63,6 +66,7 @@ class Journal:
         image: AnonymisedImage | None,
         sightings: Sequence[Sighting],
         sealed: Sequence[SealedEnvelope],
+        look: Look | None = None,
     ) -> None:
         """Notes one processed frame; a disk that takes no more ends the journal, not the agent."""
         if self._file.closed:
@@ -74,11 +78,14 @@ class Journal:
             "media_time_s": frame.captured.media_time_s,
             "sightings": [_sighting(one, shown.bgr.shape[:2] if shown else None) for one in sightings],
             "sealed": [{"id": one.id, "kind": one.kind.value} for one in sealed],
+            "model_release": look.release if look else 0,
         }
         picture = b""
         if shown is not None:
             line["picture"] = f"frame-{frame.index:06d}.jpg"
             picture = shown.jpeg()
+            if look is not None:
+                line["prediction"] = frame_prediction(look.instances, frame.index, line["picture"])
         self._put(msgspec.json.encode(line) + b"\n", line.get("picture", ""), picture)
 
     def note_sealed(self, sealed: Sequence[SealedEnvelope]) -> None:

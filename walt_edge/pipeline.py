@@ -1,8 +1,9 @@
-"""The agent's stages, wired: camera -> watcher -> spool -> uplink.
+"""The agent's stages, wired: camera -> watcher -> spool -> uplink, and the model beside them.
 
 Bounded by construction: one frame is in work at a time, the camera keeps only its newest, and what the watcher seals
 is on disk before the next frame is read. A step that fails stores and sends nothing, is counted, and the next frame
-is read.
+is read. The model, if there is one, looks at what the anonymiser has passed; what it sees goes into the journal and
+never into mining, so that no model is ever taught by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from walt_edge.journal import Journal
 from walt_edge.privacy import AnonymisedImage, SealedEnvelope
 from walt_edge.spool import SpoolError, SpoolFullError
 from walt_edge.telemetry import Meter
+from walt_edge.update.holder import Look, ModelHolder
 from walt_edge.vision.drift import MovingCameraError
 from walt_edge.vision.sightings import Sighting
 
@@ -119,6 +121,7 @@ class Pipeline:
         uplink: Told of new envelopes, and takes telemetry.
         meter: Counts and times.
         journal: A diary, if wanted.
+        models: Where the current model is asked for, frame by frame.
         settings: Times and limits.
     """
 
@@ -128,6 +131,7 @@ class Pipeline:
     uplink: Sender
     meter: Meter
     journal: Journal | None = None
+    models: ModelHolder = field(default_factory=ModelHolder)
     settings: PipelineSettings = field(default_factory=PipelineSettings)
 
     def __post_init__(self) -> None:
@@ -161,10 +165,12 @@ class Pipeline:
             objects_seen=self.eyes.objects_seen,
             crops_chosen=self.eyes.crops_chosen,
             rejected_by_reason=self.eyes.rejected_by_reason,
+            model_release=self.models.release,
         )
 
     def _read_and_watch(self) -> bool:
         """One turn of the loop; False when the source has ended."""
+        self.models.exchange()
         try:
             frame = self.camera.read(self.settings.read_timeout_s)
         except CameraTimeout as error:
@@ -198,8 +204,15 @@ class Pipeline:
         self.meter.step_ms.add(1e3 * (end_s - start_s))
         self.meter.frame_age_ms.add(1e3 * end_s - frame.captured.monotonic_ns / 1e6)
         self._store(seen.sealed)
+        look = self._look(seen.image)
         if self.journal is not None:
-            self.journal.write(frame, seen.image, seen.sightings, seen.sealed)
+            self.journal.write(frame, seen.image, seen.sightings, seen.sealed, look)
+
+    def _look(self, image: AnonymisedImage | None) -> Look | None:
+        look = self.models.look(image.bgr) if image is not None else None
+        if look is not None:
+            self.meter.infer_ms.add(look.took_ms)
+        return look
 
     def _store(self, sealed: Sequence[SealedEnvelope]) -> None:
         for one in sealed:

@@ -42,6 +42,7 @@ class Meter:
         refused_by_reason: Envelopes that the spool did not take, by reason.
         frame_age_ms: From a frame's capture to the end of its step.
         step_ms: One step of the watcher.
+        infer_ms: One look of the model.
     """
 
     boot_id: str
@@ -51,6 +52,7 @@ class Meter:
     refused_by_reason: Counter[str] = field(default_factory=Counter)
     frame_age_ms: Times = field(default_factory=Times)
     step_ms: Times = field(default_factory=Times)
+    infer_ms: Times = field(default_factory=Times)
 
     def report(
         self,
@@ -60,6 +62,7 @@ class Meter:
         objects_seen: int,
         crops_chosen: int,
         rejected_by_reason: Mapping[str, int],
+        model_release: int = 0,
     ) -> Telemetry:
         """The message for home; counts are since the start."""
         return Telemetry(
@@ -81,4 +84,6 @@ class Meter:
                 str(reason): count for reason, count in (self.refused_by_reason + Counter(rejected_by_reason)).items()
             },
             spool=spool,
+            model_release=model_release,
+            infer_ms_p50=self.infer_ms.percentile(50) if model_release else 0.0,
         )

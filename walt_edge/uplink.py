@@ -21,63 +21,41 @@ from functools import partial
 from typing import Literal
 
 from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from walt_edge.config import Endpoint
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.messages import (
     CONTENT_TYPE_ENVELOPE,
     CONTENT_TYPE_JSON,
-    SCHEMA_VERSION,
     AckState,
+    Desired,
     EnvelopeError,
     Info,
+    Reported,
     Status,
     Telemetry,
     decode_ack,
+    decode_desired,
     encode_json,
 )
 from walt_edge.contract.topics import DeviceTopics
+from walt_edge.mqtt import make_client, make_properties
 from walt_edge.spool import Spool, SpoolError
-from walt_edge.window import Backoff, Window
+from walt_edge.window import Backoff, UplinkSettings, Window
+
+__all__ = ["Uplink", "UplinkSettings", "UplinkStats"]
 
 LOG = logging.getLogger(__name__)
 
 _ACK_TOPIC = re.compile(r".*/ack/([0-9a-f]{64})")
-_MAX_ACK_BYTES = 4096
+_MAX_MESSAGE_BYTES = 4096
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _IDLE_S = 5.0
 _GOODBYE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class UplinkSettings:
-    """Times and limits of the uplink.
-
-    Attributes:
-        window: Envelopes without home's acknowledgement at any time.
-        ack_timeout_s: How long to wait for one before sending again; doubles with each try of an envelope.
-        ack_timeout_cap_s: Where the doubling ends.
-        unheard_s: How soon to send again what the broker says nobody listened to; doubles up to `ack_timeout_s`.
-        reconnect_min_s: Pause before the second attempt to connect; doubles, jittered.
-        reconnect_max_s: Where that doubling ends.
-        connect_timeout_s: How long an attempt may take.
-        keepalive_s: MQTT keep-alive: a silent broker is given up after one and a half of it.
-        telemetry_expiry_s: After this a telemetry message that waits somewhere is worth nothing.
-    """
-
-    window: int = 16
-    ack_timeout_s: float = 60.0
-    ack_timeout_cap_s: float = 3600.0
-    unheard_s: float = 2.0
-    reconnect_min_s: float = 1.0
-    reconnect_max_s: float = 300.0
-    connect_timeout_s: float = 10.0
-    keepalive_s: int = 30
-    telemetry_expiry_s: int = 120
 
 
 @dataclass(slots=True)
@@ -88,6 +66,7 @@ class UplinkStats:
     sent: int = 0
     resent: int = 0
     acks_malformed: int = 0
+    wishes_malformed: int = 0
     refused_by_broker: int = 0
 
 
@@ -108,6 +87,8 @@ class Uplink:
         settings: Times and limits.
         chance: Source of jitter.
         stats: Counts since the start.
+        on_desired: Called, in this thread, with the model that home wants here, or None if there is none any more;
+            it may come again unchanged. Set before `start`, or nothing is subscribed to.
     """
 
     endpoint: Endpoint
@@ -118,6 +99,7 @@ class Uplink:
     settings: UplinkSettings = field(default_factory=UplinkSettings)
     chance: random.Random = field(default_factory=random.Random)
     stats: UplinkStats = field(default_factory=UplinkStats)
+    on_desired: Callable[[Desired | None], None] | None = None
 
     def __post_init__(self) -> None:
         options = self.settings
@@ -129,6 +111,7 @@ class Uplink:
         self._client: Client | None = None
         self._ids_by_mid: dict[int, str] = {}
         self._stored: list[str] = []
+        self._reported: Reported | None = None
         self._stopping = threading.Event()
         self._online = threading.Event()
         self._settled = threading.Condition()
@@ -150,6 +133,11 @@ class Uplink:
     def send_telemetry(self, telemetry: Telemetry) -> None:
         """Publishes telemetry if there is a connection; it is not kept otherwise."""
         self._inbox.put(partial(self._publish_telemetry, encode_json(telemetry)))
+
+    def report(self, reported: Reported) -> None:
+        """Publishes what runs here, retained, now and at every connection."""
+        self._reported = reported
+        self._inbox.put(self._publish_reported)
 
     def wait_connected(self, timeout_s: float) -> bool:
         """Waits for a connection."""
@@ -231,7 +219,7 @@ class Uplink:
             LOG.error("cannot read the spool: %s", error)
             return
         for one in waiting:
-            properties = _properties(PacketTypes.PUBLISH, CONTENT_TYPE_ENVELOPE)
+            properties = make_properties(PacketTypes.PUBLISH, CONTENT_TYPE_ENVELOPE)
             sent = client.publish(self.topics.envelope(one.kind, one.id), one.data, qos=1, properties=properties)
             if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return  # The connection is going; the event that says so is on its way.
@@ -240,19 +228,13 @@ class Uplink:
             self.stats.resent += self._window.sent(one.id, now)
 
     def _make_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.topics.device,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
+        client = make_client(
+            self.topics.device,
+            self.endpoint.tls,
+            self.topics.status,
+            self._status("offline"),
+            self.settings.connect_timeout_s,
         )
-        client.connect_timeout = self.settings.connect_timeout_s
-        will = _properties(PacketTypes.WILLMESSAGE, CONTENT_TYPE_JSON)
-        client.will_set(self.topics.status, self._status("offline"), qos=1, retain=True, properties=will)
-        tls = self.endpoint.tls
-        if tls is not None:
-            ca, cert, key = (str(path) if path else None for path in (tls.ca, tls.cert, tls.key))
-            client.tls_set(ca, cert, key)
         inbox = self._inbox
         client.on_connect = lambda c, _u, _f, reason, _p: inbox.put(partial(self._on_connect, c, reason))
         client.on_subscribe = lambda c, _u, _m, reasons, _p: inbox.put(partial(self._on_subscribe, c, reasons))
@@ -264,18 +246,23 @@ class Uplink:
     def _on_connect(self, client: Client, reason: ReasonCode) -> None:
         if reason.is_failure:
             raise _LostError(f"refused: {reason}")
-        client.subscribe(self.topics.acks, qos=1)
+        client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._subscriptions])
 
     def _on_subscribe(self, client: Client, reasons: list[ReasonCode]) -> None:
         """Acknowledgements can reach us: from here on it makes sense to send."""
-        if any(reason.is_failure for reason in reasons):
-            raise _LostError(f"may not subscribe to {self.topics.acks}: {reasons[0]}; check the broker's ACL")
+        for topic, reason in zip(self._subscriptions, reasons, strict=False):
+            if reason.is_failure:
+                refused = f"may not subscribe to {topic}: {reason}; check the broker's ACL"
+                if topic == self.topics.acks:
+                    raise _LostError(refused)
+                LOG.error("no model will be taken from home: %s", refused)
         self._window.reset()
         self._ids_by_mid.clear()
         self._client = client
         self.stats.connects += 1
         self._publish_retained(client, self.topics.status, self._status("online"))
         self._publish_retained(client, self.topics.info, encode_json(self.info))
+        self._publish_reported()
         self._online.set()
         LOG.info("connected to the broker %s as %s", self.endpoint, self.topics.device)
 
@@ -292,11 +279,34 @@ class Uplink:
         elif id_ is not None and reason.value == _NO_MATCHING_SUBSCRIBERS:
             self._window.unheard(id_, time.monotonic())
 
+    @property
+    def _subscriptions(self) -> list[str]:
+        return [self.topics.acks] + ([self.topics.desired] if self.on_desired else [])
+
     def _on_message(self, message: MQTTMessage) -> None:
+        if message.topic == self.topics.desired:
+            self._on_wish(bytes(message.payload))
+        else:
+            self._on_ack(message)
+
+    def _on_wish(self, payload: bytes) -> None:
+        """The model that home wants here; an empty message takes the wish back."""
+        assert self.on_desired is not None
+        try:
+            if len(payload) > _MAX_MESSAGE_BYTES:
+                raise EnvelopeError(f"not a desired model: {len(payload)} bytes")
+            wish = decode_desired(payload) if payload else None
+        except EnvelopeError as error:
+            self.stats.wishes_malformed += 1
+            LOG.warning("ignored: %s", error)
+            return
+        self.on_desired(wish)
+
+    def _on_ack(self, message: MQTTMessage) -> None:
         """Home's acknowledgement; anything else on that topic is counted and ignored."""
         named = _ACK_TOPIC.fullmatch(message.topic)
         try:
-            if named is None or len(message.payload) > _MAX_ACK_BYTES:
+            if named is None or len(message.payload) > _MAX_MESSAGE_BYTES:
                 raise EnvelopeError(f"not an acknowledgement: {len(message.payload)} bytes on {message.topic}")
             ack = decode_ack(bytes(message.payload))
         except EnvelopeError as error:
@@ -349,21 +359,18 @@ class Uplink:
         return encode_json(Status(state=state, boot_id=self.boot_id))
 
     def _publish_retained(self, client: Client, topic: str, payload: bytes) -> MQTTMessageInfo:
-        properties = _properties(PacketTypes.PUBLISH, CONTENT_TYPE_JSON)
+        properties = make_properties(PacketTypes.PUBLISH, CONTENT_TYPE_JSON)
         return client.publish(topic, payload, qos=1, retain=True, properties=properties)
+
+    def _publish_reported(self) -> None:
+        if self._client is not None and self._reported is not None:
+            self._publish_retained(self._client, self.topics.reported, encode_json(self._reported))
 
     def _publish_telemetry(self, payload: bytes) -> None:
         if self._client is not None:
-            properties = _properties(PacketTypes.PUBLISH, CONTENT_TYPE_JSON)
+            properties = make_properties(PacketTypes.PUBLISH, CONTENT_TYPE_JSON)
             properties.MessageExpiryInterval = self.settings.telemetry_expiry_s
             self._client.publish(self.topics.telemetry, payload, qos=0, properties=properties)
-
-
-def _properties(packet: int, content_type: str) -> Properties:
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    properties.ContentType = content_type
-    properties.UserProperty = [("schema", str(SCHEMA_VERSION))]
-    return properties
 
 
 def _nothing() -> None:

@@ -7,6 +7,33 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """Times and limits of the uplink.
+
+    Attributes:
+        window: Envelopes without home's acknowledgement at any time.
+        ack_timeout_s: How long to wait for one before sending again; doubles with each try of an envelope.
+        ack_timeout_cap_s: Where the doubling ends.
+        unheard_s: How soon to send again what the broker says nobody listened to; doubles up to `ack_timeout_s`.
+        reconnect_min_s: Pause before the second attempt to connect; doubles, jittered.
+        reconnect_max_s: Where that doubling ends.
+        connect_timeout_s: How long an attempt may take.
+        keepalive_s: MQTT keep-alive: a silent broker is given up after one and a half of it.
+        telemetry_expiry_s: After this a telemetry message that waits somewhere is worth nothing.
+    """
+
+    window: int = 16
+    ack_timeout_s: float = 60.0
+    ack_timeout_cap_s: float = 3600.0
+    unheard_s: float = 2.0
+    reconnect_min_s: float = 1.0
+    reconnect_max_s: float = 300.0
+    connect_timeout_s: float = 10.0
+    keepalive_s: int = 30
+    telemetry_expiry_s: int = 120
+
+
 class Window:
     """Which envelopes are on their way, and when to send one again. Pure bookkeeping: time comes from outside.
 

@@ -26,6 +26,8 @@ from walt_edge.privacy import Anonymiser
 from walt_edge.runtimes.onnx_detector import OnnxDetector
 from walt_edge.spool import Spool
 from walt_edge.telemetry import Meter
+from walt_edge.update.holder import ModelHolder
+from walt_edge.update.options import add_update_arguments, make_updater
 from walt_edge.uplink import Uplink, UplinkSettings
 from walt_edge.watcher import Watcher
 
@@ -57,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_watching(parser.add_argument_group("watching"))
     _add_network(parser.add_argument_group("network"))
+    add_update_arguments(parser.add_argument_group("models from home"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,10 +79,17 @@ def run(args: argparse.Namespace) -> int:
         topics = DeviceTopics(device.site, device.device)
         settings = UplinkSettings(ack_timeout_s=args.ack_timeout_s, reconnect_max_s=args.reconnect_max_s)
         uplink = Uplink(endpoint, topics, spool, boot_id(), _info(device, anonymiser), settings)
+        models = ModelHolder()
+        updater = make_updater(args, models, uplink.report)
+        if updater is not None:
+            uplink.on_desired = updater.desire
+            updater.restore()
+            updater.start()
+            stack.callback(updater.stop)
         uplink.start()
         stack.callback(uplink.stop)
         options = PipelineSettings(telemetry_s=args.telemetry_s)
-        pipeline = Pipeline(camera, eyes, spool, uplink, Meter(boot_id()), journal, options)
+        pipeline = Pipeline(camera, eyes, spool, uplink, Meter(boot_id()), journal, models, options)
         LOG.info("the anonymiser is %s", anonymiser)
         LOG.info("watching %s as %s/%s/%s", redact(args.source), device.site, device.device, device.camera)
         try:

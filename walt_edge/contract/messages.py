@@ -323,7 +323,10 @@ class SpoolCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
-    """How the agent is doing. Counts are since its start; times in milliseconds."""
+    """How the agent is doing. Counts are since its start; times in milliseconds.
+
+    `model_release` is 0 and `infer_ms_p50` 0.0 while no model looks.
+    """
 
     boot_id: str
     utc_us: int
@@ -341,6 +344,8 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     crops_chosen: int
     rejected_by_reason: dict[str, int]
     spool: SpoolCounts
+    model_release: int = 0
+    infer_ms_p50: float = 0.0
 
 
 def encode_json(message: Ack | Status | Info | Telemetry | Desired | Reported) -> bytes:

@@ -157,7 +157,7 @@ class ModelHolder:
             instances = AmodalInstances.empty((bgr.shape[1], bgr.shape[0]))
             trouble = f"it fails: {error}" if str(error) else f"it fails: {type(error).__name__}"
             if self._bad_in_a_row == 0:
-                LOG.warning("release %d failed on a frame: %s", current.wish.release, error)
+                LOG.exception("release %d fails on a frame; watching on", current.wish.release)
         took_ms = 1e3 * (time.perf_counter() - start_s)
         self._judge(current, took_ms, trouble)
         return Look(current.wish.release, instances, took_ms)

@@ -98,7 +98,7 @@ class ModelUpdater:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._asked: Desired | None = None
         self._wish: Desired | None = None
-        self._running: Desired | None = None
+        self._fitted: Fitted | None = None
         self._reported: Reported | None = None
         self._due_s: float | None = None
         self._stopping = threading.Event()
@@ -113,6 +113,11 @@ class ModelUpdater:
             self._report("refused", refused.wish, refused.reason)
         else:
             self._report("active", self._running)
+
+    @property
+    def _running(self) -> Desired | None:
+        """What was laid out for the pipeline, or is already looking."""
+        return self._fitted.wish if self._fitted else None
 
     def start(self) -> None:
         """Begins to wait for wishes."""
@@ -212,7 +217,6 @@ class ModelUpdater:
 
     def _swap(self, fitted: Fitted) -> None:
         """Has the pipeline take a model between two frames, and commits it."""
-        before = self.holder.current
         offer = self.holder.offer(fitted)
         while not offer.taken.wait(_LOOK_ROUND_S):
             if self._is_called() and self.holder.withdraw(offer):
@@ -220,9 +224,9 @@ class ModelUpdater:
         try:
             self.slots.commit(fitted.wish)
         except UpdateError:
-            self.holder.offer(before)
+            self.holder.offer(self._fitted)
             raise
-        self._running = fitted.wish
+        self._fitted = fitted
         self.stats.swapped += 1
         LOG.info("release %d (%s) looks from now on", fitted.wish.release, fitted.model.manifest.name)
 
@@ -245,28 +249,28 @@ class ModelUpdater:
 
     def _fall_to_committed(self) -> None:
         """Offers the committed model; a damaged one is given up for what was before it, or none."""
-        while (wish := self.slots.active) is not None:
+        self._fitted = None
+        while self._fitted is None and (wish := self.slots.active) is not None:
             path = self.slots.active_path
             assert path is not None
             try:
-                self.holder.offer(self._fit(path, wish))
+                self._fitted = self._fit(path, wish)
             except NotNowError as error:
                 LOG.error("release %d cannot be used, watching without a model: %s", wish.release, error)
                 break
             except RefusedError as error:
                 LOG.error("release %d is damaged here and given up: %s", wish.release, error)
-                self._give_up_slot()
-            else:
-                self._running = wish
-                return
-        self._running = None
-        self.holder.offer(None)
+                if not self._give_up_slot():
+                    break
+        self.holder.offer(self._fitted)
 
-    def _give_up_slot(self) -> None:
+    def _give_up_slot(self) -> bool:
         try:
             self.slots.fall_back()
         except UpdateError as error:
             LOG.error("cannot note which model to fall back to: %s", error)
+            return False
+        return True
 
     def _is_called(self) -> bool:
         return self._stopping.is_set() or not self._inbox.empty()
