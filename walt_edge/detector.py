@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import cv2
 import msgspec
@@ -19,16 +19,11 @@ from numpy.typing import NDArray
 from walt_edge.contract.bundle import MODEL, Bundle, BundleError, BundleManifest, answer_name
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.instances import AmodalInstances
-from walt_edge.contract.masks import PatchMask
 from walt_edge.contract.predictions import Predictions, frame_instances
+from walt_edge.golden import difference
 from walt_edge.runtimes.network import look
 from walt_edge.runtimes.session import Device, SessionError
 from walt_edge.runtimes.walt_onnx import WaltOnnx
-
-GOLDEN_MASK_IOU: Final = 0.98
-GOLDEN_LAYER_SHARE: Final = 0.05
-GOLDEN_BOX_PX: Final = 1.0
-GOLDEN_SCORE: Final = 0.02
 
 
 class ImageError(WaltError):
@@ -115,12 +110,8 @@ class Detector:
     def check_golden(self) -> None:
         """Compares this runtime's answers to the golden pictures with those that came with the model.
 
-        Another processor or runtime rounds otherwise, which moves a map by less than 0.001 and flips single pixels
-        of an outline; a wrong kernel, colour order or weight moves far more. So it must find the same instances:
-        one of the same label for each, amodal masks of IoU `GOLDEN_MASK_IOU` (one pixel in fifty), boxes within
-        `GOLDEN_BOX_PX`, scores within `GOLDEN_SCORE` (half precision stays well inside), and occluder and occluded
-        masks that differ in no more than `GOLDEN_LAYER_SHARE` of the object's area: these are small or empty, so that
-        their own IoU would jump. An instance that scores within `GOLDEN_SCORE` of the threshold may be missed.
+        They must be the same instances, within the tolerances that `walt_edge.golden` states and explains: masks of
+        IoU 0.98, boxes within 1 px, scores within 0.02.
 
         Raises:
             GoldenError: The first picture that disagrees, or there is none to compare.
@@ -129,73 +120,12 @@ class Detector:
             raise GoldenError(f"bundle {self._manifest.name} has no golden pictures: export it again")
         for name, (picture, answer) in self._golden.items():
             expected = _read_answer(name, answer)
-            difference = self._difference(self.predict(_decode(name, picture)), expected)
-            if difference:
+            found = self.predict(_decode(name, picture))
+            words = difference(found, expected, score_threshold=self._manifest.score_threshold)
+            if words:
                 raise GoldenError(
-                    f"{name} of {self._manifest.name} disagrees on this machine: {difference}; "
-                    "keep the model before it"
+                    f"{name} of {self._manifest.name} disagrees on this machine: {words}; keep the model before it"
                 )
-
-    def _difference(self, found: AmodalInstances, expected: AmodalInstances) -> str:
-        """What is wrong, or nothing."""
-        if found.frame_wh != expected.frame_wh:
-            return f"the picture is {found.frame_wh}, its answer {expected.frame_wh}"
-        missed = set(range(len(expected)))
-        extra = []
-        for index in range(len(found)):
-            partner = _partner(found, index, expected, missed)
-            if partner is None:
-                extra.append(index)
-                continue
-            missed.remove(partner)
-            difference = _instance_difference(found.select([index]), expected.select([partner]))
-            if difference:
-                return difference
-        doubtful = self._manifest.score_threshold + GOLDEN_SCORE
-        lost = [expected.scores[index] for index in missed] + [found.scores[index] for index in extra]
-        if all(score <= doubtful for score in lost):
-            return ""
-        same = len(found) - len(extra)
-        return f"{len(found)} instances, expected {len(expected)}; {same} found in both"
-
-
-def _partner(found: AmodalInstances, index: int, expected: AmodalInstances, free: set[int]) -> int | None:
-    """The expected instance of the same label that overlaps most, if one is left."""
-    ious = {
-        other: _iou(found.amodal[index], expected.amodal[other])
-        for other in sorted(free)
-        if found.labels[index] == expected.labels[other]
-    }
-    best = max(ious, key=lambda other: ious[other], default=None)
-    return best if best is not None and ious[best] >= 0.5 else None
-
-
-def _instance_difference(found: AmodalInstances, expected: AmodalInstances) -> str:
-    """How two single instances differ beyond tolerance, or nothing."""
-    apart_px = float(np.abs(found.boxes_xyxy - expected.boxes_xyxy).max())
-    score = abs(float(found.scores[0] - expected.scores[0]))
-    whole, other = found.amodal[0], expected.amodal[0]
-    iou = _iou(whole, other)
-    if iou < GOLDEN_MASK_IOU:
-        return f"a mask's IoU is {iou:.3f}, expected {GOLDEN_MASK_IOU}"
-    if apart_px > GOLDEN_BOX_PX:
-        return f"a box lies {apart_px:.2f} px off, allowed {GOLDEN_BOX_PX}"
-    if score > GOLDEN_SCORE:
-        return f"a score is {score:.3f} off, allowed {GOLDEN_SCORE}"
-    for name in ("occluder", "occluded"):
-        share = _unlike_px(getattr(found, name)[0], getattr(expected, name)[0]) / max(1, other.area)
-        if share > GOLDEN_LAYER_SHARE:
-            return f"an {name} mask differs in {share:.3f} of the object's area, allowed {GOLDEN_LAYER_SHARE}"
-    return ""
-
-
-def _iou(one: PatchMask, other: PatchMask) -> float:
-    """Two empty masks agree."""
-    return one.iou(other) if one.area or other.area else 1.0
-
-
-def _unlike_px(one: PatchMask, other: PatchMask) -> int:
-    return one.area + other.area - 2 * one.intersection(other)
 
 
 def _check_image(image: Any) -> None:
