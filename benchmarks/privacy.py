@@ -5,7 +5,8 @@
 People of a rendered street, whose heads are known exactly. A head counts as filled when at least 95% of its
 visible pixels are. `outlines given`: the silhouettes are the rendered ones; `as it runs`: the watcher's own, after it
 has learned the plate. People who stand in one place are counted by themselves: who stood there before the plate was
-learned is in it, has no silhouette, and is found by their swaying alone. `with CenterFace`: where `walt-edge models pull centerface` was run.
+learned is in it, has no silhouette, and is found by their swaying alone. `with CenterFace`: where
+`walt-edge models pull centerface` was run.
 """
 
 from __future__ import annotations
