@@ -104,6 +104,15 @@ class Repository:
         """The file that every agent is given once."""
         return self._folder / TRUST_ROOT
 
+    def begin(self) -> Path:
+        """Makes keys and root if they are not there, so that agents can be given the root; returns `trust_root`.
+
+        Raises:
+            KeysError, BusyError, PublishError: As `publish` does.
+        """
+        with self._writing():
+            return self.trust_root
+
     def newest(self) -> Release | None:
         """The newest release, or None before the first; raises PublishError if the repository is damaged."""
         return self._read(self._newest_root()).newest if self._is_begun else None
@@ -126,8 +135,7 @@ class Repository:
         with self._writing() as (state, keys):
             newest = state.newest
             if newest is not None and newest.sha256 == checked.sha256:
-                if any(self._is_due(role, expires) for role, expires in state.expires.items()):
-                    self._commit(state, keys)
+                self._renew(state, keys)
                 return newest
             data = bundle.read_bytes()
             if hashlib.sha256(data).hexdigest() != checked.sha256:
@@ -150,6 +158,17 @@ class Repository:
             raise PublishError(f"no release in {self._folder} yet: publish a bundle first")
         with self._writing() as (state, keys):
             self._commit(state, keys)
+
+    def keep(self) -> bool:
+        """Signs anew what has lived half of its life; to be called now and then. Returns whether there was need.
+
+        Raises:
+            KeysError, BusyError, PublishError: As `publish` does.
+        """
+        if not self._is_begun:
+            return False
+        with self._writing() as (state, keys):
+            return self._renew(state, keys)
 
     @property
     def _is_begun(self) -> bool:
@@ -214,6 +233,12 @@ class Repository:
                 f"{self._metadata / name} is missing or damaged ({error}): restore {self._folder} from its copy"
             ) from error
         return loaded
+
+    def _renew(self, state: _State, keys: Mapping[str, CryptoSigner]) -> bool:
+        is_due = any(self._is_due(role, expires) for role, expires in state.expires.items())
+        if is_due:
+            self._commit(state, keys)
+        return is_due
 
     def _commit(self, state: _State, keys: Mapping[str, CryptoSigner]) -> None:
         """Signs and writes targets, snapshot and, last, the timestamp."""

@@ -237,7 +237,7 @@ class Jobs:
         now = self._clock()
         if failures >= limit:
             values = {"state": State.FAILED, "failures": failures, "ended_us": now, "reason": reason}
-            return self._change(generation, (name, values), **self._end(State.FAILED, f"{name}: {reason}"))
+            return self._change(generation, (name, values), **self._end(State.FAILED, f"{name} failed: {reason}"))
         values = {"state": State.PENDING, "failures": failures, "reason": reason}
         due_us = now + round(retry_s * 2 ** (failures - 1) * 1e6)
         return self._change(generation, (name, values), owner="", until_us=0, due_us=due_us)

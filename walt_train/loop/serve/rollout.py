@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from walt_edge.contract.bundle import Bundle
+from walt_edge.contract.errors import WaltError
 from walt_edge.contract.messages import Desired
 from walt_edge.contract.topics import DeviceTopics
 from walt_train.loop.link import BrokerConfig
 from walt_train.loop.publish.desired import set_desired
 from walt_train.loop.publish.repository import Release, Repository
+
+LOGGER = logging.getLogger(__name__)
+_LOOK_EVERY_S = 3600.0
 
 Tell = Callable[[Sequence[DeviceTopics], Desired], None]
 """Makes devices know what they are to run; may be repeated."""
@@ -35,6 +41,7 @@ class Rollout:
     def __init__(self, repository: Repository, tell: Tell) -> None:
         self._repository = repository
         self._tell = tell
+        self._look_s = 0.0
 
     def publish(self, bundle: Path, devices: Sequence[DeviceTopics]) -> Release:
         """Releases a bundle once, whatever became of the last attempt, and tells the devices.
@@ -49,6 +56,17 @@ class Rollout:
         if devices:
             self._tell(devices, Desired(release=release.number, target=release.target, sha256=release.sha256))
         return release
+
+    def keep(self) -> None:
+        """Signs the repository anew in time, so that agents go on trusting it while nothing is released."""
+        if time.monotonic() < self._look_s:
+            return
+        self._look_s = time.monotonic() + _LOOK_EVERY_S
+        try:
+            if self._repository.keep():
+                LOGGER.info("the repository was signed anew")
+        except WaltError as error:
+            LOGGER.error("cannot sign the repository anew: %s", error)
 
 
 def by_mqtt(broker: BrokerConfig) -> Tell:

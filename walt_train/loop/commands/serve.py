@@ -1,0 +1,168 @@
+"""`walt-loop serve`: makes better models by itself, publishes them, and serves them to the agents."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from walt_edge.contract.errors import UsageError
+from walt_edge.contract.topics import TopicError, check_name
+from walt_train.loop.link import BrokerConfig, parse_address
+from walt_train.loop.publish.files import BusyError
+from walt_train.loop.publish.repository import Repository
+from walt_train.loop.serve.http import HttpConfig, HttpServer, make_app, parse_listen
+from walt_train.loop.serve.jobs import Jobs, worker_name
+from walt_train.loop.serve.programs import Programs
+from walt_train.loop.serve.rollout import Rollout, by_mqtt
+from walt_train.loop.serve.steps import Judging, Workshop
+from walt_train.loop.serve.trigger import Threshold
+from walt_train.loop.serve.worker import Worker, WorkerConfig
+from walt_train.loop.store import DATABASE_NAME, Store
+
+LOGGER = logging.getLogger(__name__)
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    add = parser.add_argument
+    add("--store", required=True, type=Path, metavar="DIR", help="a store that walt-loop ingest fills")
+    add("--home", required=True, type=Path, metavar="DIR", help="generations, repository and keys; made if absent")
+    add("--broker", required=True, metavar="HOST:PORT", help="tells the devices what to run")
+    add("--ca", type=Path, metavar="FILE", help="the broker's certificate authority; turns TLS on")
+    add("--cert", type=Path, metavar="FILE", help="our certificate at the broker, for mutual TLS")
+    add("--key", type=Path, metavar="FILE", help="its key")
+    _add_training(parser)
+    _add_judging(parser)
+    add("--http", default="127.0.0.1:0", metavar="HOST:PORT", help="serves the repository (default: %(default)s)")
+    add("--tls-cert", type=Path, metavar="FILE", help="serves by HTTPS: certificate chain")
+    add("--tls-key", type=Path, metavar="FILE", help="its key")
+    add("--once", action="store_true", help="return when no work is left and a generation has ended")
+    add("--lease-s", type=float, default=30.0, metavar="S", help="a worker silent so long is dead (default: 30)")
+    add("--retry-s", type=float, default=15.0, metavar="S", help="wait before a second attempt (default: 15)")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--recipe", default="demo", help="of walt-train (default: %(default)s)")
+    add("--steps", type=int, metavar="N", help="optimiser steps (default: what the recipe says)")
+    add("--seed", type=int, default=0, metavar="S", help="of the training (default: %(default)s)")
+    add("--gpus", type=int, default=0, metavar="N", help="for training; 0 = the processor (default)")
+    add("--min-crops", type=int, default=50, metavar="N", help="new crops for a generation (default: %(default)s)")
+    add("--min-tracks", type=int, default=20, metavar="N", help="new objects that they show (default: %(default)s)")
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--truth",
+        action="append",
+        default=[],
+        metavar="[CAMERA=]DIR",
+        help="COCO folder that judges a camera's models; without a name, the only camera's",
+    )
+    add("--gain", type=float, default=5.0, metavar="P", help="points above generation 0 (default: %(default)s)")
+    add("--publish-unjudged", action="store_true", help="publish where there is no truth to judge by")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Works and serves until SIGTERM or Ctrl-C."""
+    _check(args)
+    home: Path = args.home
+    judging = _judging(args)
+    programs = Programs.installed(args.gpus)
+    host, port = parse_listen(args.http)
+    http = HttpConfig(host=host, port=port, tls_cert=args.tls_cert, tls_key=args.tls_key)
+    repository = Repository(home / "repository", home / "keys")
+    # Another worker of this home that starts at the same moment does the same.
+    with contextlib.suppress(BusyError):
+        repository.begin()
+    with Store(args.store) as store:
+        jobs = Jobs(store.engine, owner=worker_name(), lease_s=args.lease_s)
+        rollout = Rollout(repository, by_mqtt(_broker(args)))
+        workshop = Workshop(store, home, jobs, programs, rollout, judging)
+        worker = Worker(store, jobs, workshop, _config(args), keep=rollout.keep)
+
+        def stop(signum: int, frame: FrameType | None) -> None:
+            worker.stop()
+
+        with HttpServer(make_app(home / "repository", jobs.all), http) as server:
+            signal.signal(signal.SIGTERM, stop)
+            signal.signal(signal.SIGINT, stop)
+            _announce(server.url, host, args.tls_cert)
+            worker.run()
+    return 0
+
+
+def _announce(url: str, host: str, tls_cert: Path | None) -> None:
+    sys.stdout.write(f"{url}\n")
+    sys.stdout.flush()
+    if not host.startswith(_LOOPBACK) and tls_cert is None:
+        LOGGER.warning("%s is open to the network and not encrypted: releases are signed, /api/v1 is not", url)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not (args.store / DATABASE_NAME).is_file():
+        raise UsageError(f"no store in {args.store}: walt-loop ingest makes one")
+    if bool(args.tls_cert) != bool(args.tls_key):
+        raise UsageError("--tls-cert and --tls-key go together")
+    if (args.cert or args.key) and not args.ca:
+        raise UsageError("--cert and --key need --ca, the certificate authority of the broker")
+    least = {"--min-crops": args.min_crops, "--min-tracks": args.min_tracks, "--steps": args.steps}
+    for option, value in least.items():
+        if value is not None and value < 1:
+            raise UsageError(f"{option} {value}: give at least 1")
+    if args.lease_s <= 0 or args.retry_s < 0:
+        raise UsageError("--lease-s must be positive, --retry-s 0 or more")
+    if args.seed < 0 or args.gpus < 0:
+        raise UsageError("--seed and --gpus must be 0 or more")
+
+
+def _judging(args: argparse.Namespace) -> Judging:
+    truths, only = split_truths(args.truth)
+    for folder in [*truths.values(), *([only] if only else [])]:
+        if not (folder / "annotations.json").is_file():
+            raise UsageError(f"--truth {folder} holds no annotations.json: give a COCO folder with exact layers")
+    return Judging(truths=truths, only_truth=only, gain=args.gain, publish_unjudged=args.publish_unjudged)
+
+
+def split_truths(words: Sequence[str]) -> tuple[dict[str, Path], Path | None]:
+    """Splits [CAMERA=]DIR: folders by camera, and the one without a name."""
+    truths: dict[str, Path] = {}
+    only: Path | None = None
+    for word in words:
+        camera, equals, folder = word.partition("=")
+        if not equals or "/" in camera:
+            if only is not None:
+                raise UsageError(f"--truth {word}: a second folder without a camera; give CAMERA=DIR")
+            only = Path(word)
+            continue
+        try:
+            truths[check_name(camera, "camera")] = Path(folder)
+        except TopicError as error:
+            raise UsageError(f"--truth {word}: {error}") from error
+    return truths, only
+
+
+def _broker(args: argparse.Namespace) -> BrokerConfig:
+    host, port = parse_address(args.broker)
+    return BrokerConfig(host=host, port=port, client_id="walt-serve", ca=args.ca, cert=args.cert, key=args.key)
+
+
+def _config(args: argparse.Namespace) -> WorkerConfig:
+    return WorkerConfig(
+        home=args.home,
+        recipe=args.recipe,
+        seed=args.seed,
+        training_steps=args.steps,
+        threshold=Threshold(crops=args.min_crops, tracks=args.min_tracks),
+        once=args.once,
+        retry_s=args.retry_s,
+        lease_s=args.lease_s,
+    )

@@ -1,0 +1,241 @@
+"""What each step does. Every step may be killed at any moment and begun again: it ends with the same files.
+
+A step works in the generation's folder and leaves what it made whole or not at all; what it returns is written into
+the table by its caller. Training goes on from its own state, export and evaluation are made again, and publishing
+looks first whether these very bytes are released already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from walt_edge.contract.bundle import Bundle
+from walt_edge.contract.clipart import FILE_NAME, ClipArt, read_clipart
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.labels import Label
+from walt_train.loop.children import Station
+from walt_train.loop.publish.files import write_whole
+from walt_train.loop.serve.folder import Folder
+from walt_train.loop.serve.gate import MOTION, Decision, Verdict, judge, read_evaluation, unjudged
+from walt_train.loop.serve.jobs import Generation, Jobs, StepName
+from walt_train.loop.serve.programs import Programs
+from walt_train.loop.serve.rollout import Publisher
+from walt_train.loop.serve.trigger import devices_of
+from walt_train.loop.store import Store
+
+LOGGER = logging.getLogger(__name__)
+
+
+class StepError(WaltError):
+    """A step cannot be done as it stands."""
+
+
+class RefusedError(WaltError):
+    """The gate does not let the candidate pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step gave: its result, and a line for people."""
+
+    result: Mapping[str, object]
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How candidates are judged.
+
+    Attributes:
+        truths: COCO folders by camera.
+        only_truth: Of the store's camera while there is one only.
+        gain: Points that a first generation must be better than the eyes without weights.
+        publish_unjudged: Whether to publish where there is no truth to judge by.
+    """
+
+    truths: Mapping[str, Path] = field(default_factory=dict)
+    only_truth: Path | None = None
+    gain: float = 5.0
+    publish_unjudged: bool = False
+
+
+class Watch:
+    """Watches a running child; a worker overrides it to renew, to show progress and to be stopped."""
+
+    def look(self) -> None:
+        """Called every moment while a child runs; whatever it raises ends the child."""
+
+    def wait(self) -> None:
+        """Lets a moment pass."""
+
+
+class Workshop:
+    """Does the steps of generations.
+
+    Args:
+        store: Where clip art comes from.
+        home: Where generations lie.
+        jobs: The table, to look up champions.
+        programs: Who trains, exports and evaluates.
+        publisher: Who releases.
+        judging: How candidates are judged.
+    """
+
+    def __init__(
+        self, store: Store, home: Path, jobs: Jobs, programs: Programs, publisher: Publisher, judging: Judging
+    ) -> None:
+        self._store = store
+        self._home = home
+        self._jobs = jobs
+        self._programs = programs
+        self._publisher = publisher
+        self._judging = judging
+
+    def do(self, name: StepName, generation: Generation, watch: Watch) -> Outcome:
+        """Does one step.
+
+        Raises:
+            RefusedError: The gate did not let it pass.
+            WaltError, OSError: It failed; it may be tried again.
+        """
+        run = _Run(name, generation, Folder.of(self._home, generation), watch)
+        run.folder.root.mkdir(parents=True, exist_ok=True)
+        steps: dict[StepName, Callable[[_Run], Outcome]] = {
+            StepName.CLIPART: self._clipart,
+            StepName.TRAIN: self._train,
+            StepName.EXPORT: self._export,
+            StepName.JUDGE: self._judge,
+            StepName.PUBLISH: self._publish,
+        }
+        return steps[name](run)
+
+    def _clipart(self, run: _Run) -> Outcome:
+        """Freezes the camera's clip art; held-out crops are not among it."""
+        final, partial = run.folder.clipart, run.folder.root / ".clipart.partial"
+        if not final.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+            self._store.export_clipart(partial, run.generation.camera, holdout=False)
+            _flush(partial)
+            partial.rename(final)
+        clipart = read_clipart(final)
+        if not clipart.clips or not clipart.plates:
+            raise StepError(
+                f"{len(clipart.clips)} crops and {len(clipart.plates)} plates of {run.generation.camera}: "
+                "expected some of both; let the camera watch on"
+            )
+        labels = sorted({clip.header.label for clip in clipart.clips})
+        if len(labels) < len(Label):
+            missing = " and ".join(label.title for label in Label if label not in labels)
+            LOGGER.warning("%s: no %s in its clip art, so it will know none", run.generation.title, missing)
+        return Outcome(_clipart_result(final, clipart, labels))
+
+    def _train(self, run: _Run) -> Outcome:
+        checkpoint = run.folder.train / "checkpoint.pt"
+        run.child("train", self._programs.fit(run.folder.clipart, run.folder.train, run.generation))
+        return Outcome({"checkpoint": str(checkpoint.relative_to(run.folder.root)), "sha256": _sha256(checkpoint)})
+
+    def _export(self, run: _Run) -> Outcome:
+        run.child("export", self._programs.export(run.folder.train / "checkpoint.pt", run.folder.bundle))
+        bundle = Bundle.read(run.folder.bundle)
+        return Outcome({"bundle": run.folder.bundle.name, "sha256": bundle.sha256, "name": bundle.manifest.name})
+
+    def _judge(self, run: _Run) -> Outcome:
+        truth = self._truth(run.generation.camera)
+        if truth is None:
+            verdict = unjudged(f"no truth for {run.generation.camera} (--truth {run.generation.camera}=DIR)")
+        else:
+            verdict = self._compare(run, truth)
+        write_whole(run.folder.verdict, msgspec.json.format(msgspec.json.encode(verdict), indent=1))
+        return Outcome(msgspec.to_builtins(verdict), verdict.line)
+
+    def _compare(self, run: _Run, truth: Path) -> Verdict:
+        """Evaluates what has to be beaten and the candidate, and asks the gate."""
+        baseline = run.folder.report("motion")
+        baseline.parent.mkdir(exist_ok=True)
+        run.child("motion", self._programs.evaluate(MOTION, truth, baseline))
+        champion = self._jobs.champion(run.generation.camera)
+        if champion is not None:
+            baseline = run.folder.report("champion")
+            bundle = Folder.of(self._home, champion).bundle
+            run.child("champion", self._programs.evaluate(str(bundle), truth, baseline))
+        candidate = run.folder.report("candidate")
+        run.child("candidate", self._programs.evaluate(str(run.folder.bundle), truth, candidate, baseline))
+        return judge(read_evaluation(candidate), read_evaluation(baseline), gain=self._judging.gain)
+
+    def _publish(self, run: _Run) -> Outcome:
+        """Releases what the gate let pass, once."""
+        verdict = msgspec.convert(run.generation.step(StepName.JUDGE).result, Verdict)
+        is_asked = verdict.decision is Decision.UNJUDGED and self._judging.publish_unjudged
+        if verdict.decision is not Decision.PASSED and not is_asked:
+            hint = "; --publish-unjudged publishes it all the same" * (verdict.decision is Decision.UNJUDGED)
+            raise RefusedError(f"{verdict.line}{hint}")
+        if is_asked:
+            LOGGER.warning("%s: %s; published as asked", run.generation.title, verdict.line)
+        devices = devices_of(self._store.engine, run.generation.camera)
+        # A worker that lost its lease while it slept must not release what another one is releasing.
+        self._jobs.renew(run.generation)
+        release = self._publisher.publish(run.folder.bundle, devices)
+        names = [f"{device.site}/{device.device}" for device in devices]
+        result = {"release": release.number, "target": release.target, "sha256": release.sha256, "devices": names}
+        return Outcome(result, f"release {release.number} for {', '.join(names)[:200]}")
+
+    def _truth(self, camera: str) -> Path | None:
+        if camera in self._judging.truths:
+            return self._judging.truths[camera]
+        return self._judging.only_truth if self._store.cameras() == [camera] else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One attempt at one step."""
+
+    name: StepName
+    generation: Generation
+    folder: Folder
+    watch: Watch
+
+    def child(self, title: str, words: list[str]) -> None:
+        """Runs a program to its end; it never outlives us, and raises StationError where it fails."""
+        log = self.folder.log(title, self.generation.step(self.name).attempts)
+        station = Station(title, words, log)
+        try:
+            while station.running:
+                self.watch.look()
+                self.watch.wait()
+            if station.status != 0:
+                raise station.failure()
+        finally:
+            station.end()
+
+
+def _clipart_result(folder: Path, clipart: ClipArt, labels: list[Label]) -> dict[str, Any]:
+    return {
+        "sha256": _sha256(folder / FILE_NAME),
+        "crops": len(clipart.clips),
+        "plates": len(clipart.plates),
+        "labels": [label.title for label in labels],
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(folder: Path) -> None:
+    """Brings a folder's files to the disk, and then their names."""
+    for path in [*folder.iterdir(), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,276 @@
+"""The worker: finds what there is to do, does it step by step, and writes down what became of it.
+
+It works on one generation at a time. Several workers may share a store and a home: each leases the generation that
+it works on, and the others turn to other cameras meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from walt_edge.contract.errors import WaltError
+from walt_train.loop.database import StoreWriteError
+from walt_train.loop.serve.folder import Folder, ProgressFile
+from walt_train.loop.serve.jobs import ENDED, Generation, Jobs, LeaseLostError, Order, State, StepName
+from walt_train.loop.serve.steps import Outcome, RefusedError, Watch, Workshop
+from walt_train.loop.serve.trigger import Threshold, harvest_of, readiness
+from walt_train.loop.store import Store
+
+LOGGER = logging.getLogger(__name__)
+_POLL_CHILD_S = 0.1
+_SHOW_EVERY_S = 1.0
+
+
+class ServeError(WaltError):
+    """A generation was refused or failed; the text is its verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """How a worker works.
+
+    Attributes:
+        home: Where generations lie.
+        recipe: Of new generations.
+        seed: Of new generations.
+        training_steps: Of new generations; None = what the recipe says.
+        threshold: How much new clip art one needs.
+        once: Whether to return when nothing is left to do and a generation has ended.
+        attempts: How often a failing step is tried.
+        retry_s: Wait before the second attempt, seconds; doubled with each.
+        lease_s: How long a worker that gives no sign is believed to live, seconds.
+        poll_s: How often an idle worker looks for work, seconds.
+    """
+
+    home: Path
+    recipe: str = "demo"
+    seed: int = 0
+    training_steps: int | None = None
+    threshold: Threshold = field(default_factory=Threshold)
+    once: bool = False
+    attempts: int = 3
+    retry_s: float = 15.0
+    lease_s: float = 30.0
+    poll_s: float = 2.0
+
+
+class _StoppedError(Exception):
+    """Somebody asked us to end; not a failure."""
+
+
+class Worker:
+    """Runs until `stop` is called.
+
+    Args:
+        store: Where clip art is.
+        jobs: The table.
+        workshop: Does the steps.
+        config: How to work.
+        keep: What is to be done now and then while there is no work.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: Jobs,
+        workshop: Workshop,
+        config: WorkerConfig,
+        keep: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._workshop = workshop
+        self._config = config
+        self._keep = keep
+        self._stopping = threading.Event()
+        self._said: dict[str, int] = {}
+
+    def stop(self) -> None:
+        """Asks `run` to end what it does and return; may be called from a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Works until `stop`, or with `once` until nothing is left.
+
+        Raises:
+            ServeError: With `once`: a camera's last generation was refused or failed.
+            StoreWriteError: The table cannot be written; what is in it will be taken up by the next worker.
+        """
+        while not self._stopping.is_set():
+            generation = self._jobs.claim() or self._begin_one()
+            if generation is not None:
+                self._work(generation)
+            elif self._config.once and self._is_all_done():
+                self._raise_verdicts()
+                return
+            else:
+                self._keep()
+                self._stopping.wait(self._config.poll_s)
+        LOGGER.info("stopped; what is open goes on at the next start")
+
+    def _begin_one(self) -> Generation | None:
+        """Creates a generation of the first camera that has enough clip art."""
+        for camera in self._store.cameras():
+            last = self._jobs.latest(camera)
+            if last is not None and last.state not in ENDED:
+                continue
+            harvest = harvest_of(self._store.engine, camera)
+            ready = readiness(harvest, last, self._config.threshold)
+            if not ready.is_enough:
+                self._say_once(camera, last.number if last else 0, ready.line)
+                continue
+            config = self._config
+            order = Order(
+                camera=camera,
+                recipe=config.recipe,
+                seed=config.seed,
+                training_steps=config.training_steps,
+                crops=harvest.crops,
+                tracks=harvest.tracks,
+            )
+            generation = self._jobs.create(order)
+            if generation is not None:
+                LOGGER.info("%s begins: %d crops of %d objects", generation.title, harvest.crops, harvest.tracks)
+                return generation
+        return None
+
+    def _say_once(self, camera: str, number: int, line: str) -> None:
+        if self._said.get(camera) != number:
+            self._said[camera] = number
+            LOGGER.info("%s: %s", camera, line)
+
+    def _is_all_done(self) -> bool:
+        found = self._jobs.all()
+        return bool(found) and all(generation.state in ENDED for generation in found)
+
+    def _raise_verdicts(self) -> None:
+        last = {generation.camera: generation for generation in self._jobs.all()}
+        bad = [f"{one.title}: {one.reason}" for one in last.values() if one.state is not State.DONE]
+        if bad:
+            raise ServeError("; ".join(bad))
+
+    def _work(self, generation: Generation) -> None:
+        """Takes a generation as far as it goes now: to its end, or to a step that failed."""
+        with _Sentry(self._jobs, generation, self._stopping, self._config) as sentry:
+            try:
+                while (name := generation.following()) is not None:
+                    generation = self._attempt(generation, name, sentry)
+                    if not generation.owner:
+                        break
+            except LeaseLostError as error:
+                LOGGER.warning("%s", error)
+            except _StoppedError:
+                with contextlib.suppress(LeaseLostError):
+                    self._jobs.release(generation)
+
+    def _attempt(self, generation: Generation, name: StepName, sentry: _Sentry) -> Generation:
+        """Does a step once and writes down what became of it."""
+        sentry.look()
+        generation = sentry.follow(self._jobs.begin(generation, name))
+        LOGGER.info("%s: %s begins", generation.title, name)
+        began_s = time.monotonic()
+        try:
+            outcome = self._workshop.do(name, generation, sentry)
+        except RefusedError as error:
+            LOGGER.warning("%s: %s", generation.title, error)
+            return sentry.follow(self._jobs.refuse(generation, name, str(error)))
+        except (LeaseLostError, _StoppedError, StoreWriteError):
+            raise
+        except (WaltError, OSError) as error:
+            return sentry.follow(self._fail(generation, name, _one_line(error)))
+        except Exception as error:
+            # One camera's trouble, foreseen or not, must not stop the others.
+            LOGGER.exception("%s: %s", generation.title, name)
+            return sentry.follow(self._fail(generation, name, f"{type(error).__name__}: {_one_line(error)}"))
+        generation = self._finish(generation, name, outcome)
+        took_s = time.monotonic() - began_s
+        LOGGER.info("%s: %s done in %.1f s%s", generation.title, name, took_s, _after_comma(outcome.line))
+        return sentry.follow(generation)
+
+    def _finish(self, generation: Generation, name: StepName, outcome: Outcome) -> Generation:
+        return self._jobs.finish(generation, name, outcome.result, outcome.line)
+
+    def _fail(self, generation: Generation, name: StepName, reason: str) -> Generation:
+        config = self._config
+        failed = self._jobs.fail(generation, name, reason, limit=config.attempts, retry_s=config.retry_s)
+        is_over = failed.state is State.FAILED
+        what = "given up" if is_over else f"attempt {failed.step(name).failures} of {config.attempts}"
+        LOGGER.error("%s: %s failed (%s): %s", generation.title, name, what, reason)
+        return failed
+
+
+class _Sentry(Watch):
+    """Keeps the lease and the progress file while a generation is worked on; a context manager."""
+
+    def __init__(self, jobs: Jobs, generation: Generation, stopping: threading.Event, config: WorkerConfig) -> None:
+        self._jobs = jobs
+        self._generation = generation
+        self._stopping = stopping
+        self._progress = ProgressFile(Folder.of(config.home, generation))
+        self._every_s = config.lease_s / 3
+        self._left = threading.Event()
+        self._lost: LeaseLostError | None = None
+        self._shown_s = 0.0
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def follow(self, generation: Generation) -> Generation:
+        """Takes note of a change, and shows it."""
+        self._generation = generation
+        self._progress.update(generation)
+        return generation
+
+    def look(self) -> None:
+        """Raises if we are to end, or if the generation is not ours any more."""
+        if self._stopping.is_set():
+            raise _StoppedError
+        if self._lost is not None:
+            raise self._lost
+        if time.monotonic() - self._shown_s >= _SHOW_EVERY_S:
+            self._shown_s = time.monotonic()
+            self._progress.update(self._generation)
+
+    def wait(self) -> None:
+        """Lets a moment pass, shorter if we are to end."""
+        self._stopping.wait(_POLL_CHILD_S)
+
+    def _renew(self) -> None:
+        said = False
+        while not self._left.wait(self._every_s):
+            try:
+                self._jobs.renew(self._generation)
+                said = False
+            except LeaseLostError as error:
+                self._lost = error
+                return
+            except StoreWriteError as error:
+                # The work goes on: by the time it is done there may be space again.
+                LOGGER.log(logging.DEBUG if said else logging.WARNING, "%s: free space", error)
+                said = True
+
+    def __enter__(self) -> _Sentry:
+        self._progress.update(self._generation)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left.set()
+        self._thread.join()
+
+
+def _one_line(error: Exception) -> str:
+    words = str(error) if isinstance(error, WaltError) else getattr(error, "strerror", None) or str(error)
+    name = getattr(error, "filename", None)
+    return " ".join(f"{words}{f': {name}' if name else ''}".split())
+
+
+def _after_comma(line: str) -> str:
+    return f", {line}" if line else ""
