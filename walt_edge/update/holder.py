@@ -116,6 +116,11 @@ class ModelHolder:
         """The current model."""
         return self._current
 
+    @property
+    def is_offered(self) -> bool:
+        """Whether something waits to be taken."""
+        return self._offer is not None
+
     def offer(self, fitted: Fitted | None) -> Offer:
         """Lays a model out for the pipeline, which takes it before its next frame; replaces an older offer."""
         offer = Offer(fitted)
