@@ -10,9 +10,22 @@ SCRIPT = Script(
     prog="walt-export",
     description="Exports a trained WALT-Net to ONNX and TensorRT, and proves that it gives the same masks.",
     default="bundle",
+    default_takes_word=True,
     commands=(
-        Command("bundle", "export a checkpoint (also: walt-export --trt)", extra="export"),
-        Command("verify", "repeat a bundle's golden images", extra="export"),
+        Command(
+            "bundle",
+            "export a checkpoint (also: walt-export CHECKPOINT --out BUNDLE)",
+            module="walt_export.commands.bundle",
+            extra="export",
+            example="walt-export ./walt/models/checkpoint.pt --out street.walt",
+        ),
+        Command(
+            "verify",
+            "repeat a bundle's golden images on this machine",
+            module="walt_export.commands.verify",
+            extra="cpu",
+            example="walt-export verify street.walt",
+        ),
     ),
 )
 

@@ -44,13 +44,15 @@ class Command:
 class Script:
     """A console script: its name, its story in one line, its commands.
 
-    `default` names the command that runs when the first argument is an option (`walt-train --gpus 4`).
+    `default` names the command that runs when the first argument is an option (`walt-train --gpus 4`), and with
+    `default_takes_word` also when it is no command's name (`walt-export checkpoint.pt`).
     """
 
     prog: str
     description: str
     commands: tuple[Command, ...]
     default: str = ""
+    default_takes_word: bool = False
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Runs the command that `argv` (default: the process's) names; returns the exit status."""
@@ -74,9 +76,10 @@ class Script:
         if words[0] == "--version":
             print(f"{self.prog} {_version()}")
             return 0
-        if words[0].startswith("-") and self.default:
-            words.insert(0, self.default)
         by_name = {command.name: command for command in self.commands}
+        meant_for_default = words[0].startswith("-") or (self.default_takes_word and words[0] not in by_name)
+        if self.default and meant_for_default:
+            words.insert(0, self.default)
         command = by_name.get(words[0])
         if command is None:
             raise UsageError(f"no command '{words[0]}'; there are: {', '.join(by_name)} (try {self.prog} --help)")

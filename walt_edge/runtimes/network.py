@@ -29,6 +29,18 @@ class Candidates:
     labels: NDArray[np.int64]
     maps: NDArray[np.float32]
 
+    def instances(self, *, scale: float, frame_wh: tuple[int, int], score_threshold: float) -> AmodalInstances:
+        """What they come to in a frame that was letterboxed with `scale`: `walt_edge.vision.amodal.assemble`."""
+        return assemble(
+            self.boxes_xyxy,
+            self.scores,
+            self.labels,
+            self.maps,
+            scale=scale,
+            frame_wh=frame_wh,
+            score_threshold=score_threshold,
+        )
+
 
 class Network(Protocol):
     """A WALT-Net in torch or in a runtime."""
@@ -53,13 +65,5 @@ def look(
     """
     width, height = size_wh
     picture, scale = letterbox(image_bgr, (height, width))
-    found = network(picture)
-    return assemble(
-        found.boxes_xyxy,
-        found.scores,
-        found.labels,
-        found.maps,
-        scale=scale,
-        frame_wh=(image_bgr.shape[1], image_bgr.shape[0]),
-        score_threshold=score_threshold,
-    )
+    frame_wh = (image_bgr.shape[1], image_bgr.shape[0])
+    return network(picture).instances(scale=scale, frame_wh=frame_wh, score_threshold=score_threshold)

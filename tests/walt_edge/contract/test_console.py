@@ -23,6 +23,7 @@ SCRIPT = Script("prog", "A script.", COMMANDS, default="work")
 @pytest.fixture(autouse=True)
 def fake_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def add_arguments(parser: ArgumentParser) -> None:
+        parser.add_argument("thing", nargs="?", default="")
         parser.add_argument("--n", type=int, default=0)
 
     def run(args: Namespace) -> int:
@@ -66,3 +67,11 @@ def test_a_commands_help_shows_its_example(capsys: pytest.CaptureFixture[str]) -
         SCRIPT.main(["work", "--help"])
     assert stop.value.code == 0
     assert "prog work --n 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [(["model.pt", "--n", "3"], 3), (["--n", "4", "model.pt"], 4), (["work", "model.pt"], 0), (["later"], 2)],
+)
+def test_a_first_word_that_is_no_command_may_be_the_defaults(words: list[str], status: int) -> None:
+    assert Script("prog", "A script.", COMMANDS, default="work", default_takes_word=True).main(words) == status

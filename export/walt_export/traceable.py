@@ -1,0 +1,41 @@
+"""The network's forward pass as one module that can be traced: one picture in, four tensors out.
+
+The parts are the trained module's own and stay as they are. What is restated is how they follow each other, without
+the switches of training, with every number of objects as a size that is known only when the graph runs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from walt_train.model.waltnet import WaltNet
+
+OUTPUTS = ("boxes", "scores", "labels", "maps")
+
+
+class TraceableWaltNet(nn.Module):
+    """From a letterboxed picture to candidates.
+
+    Args:
+        net: In eval mode.
+    """
+
+    def __init__(self, net: WaltNet) -> None:
+        super().__init__()
+        self.net = net
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(1, H, W, 3) uint8 BGR to boxes (N, 4), scores (N,), labels (N,) int64 and maps (N, 3, 28, 28).
+
+        Pixels are normalised here, so that every runtime takes what a camera gives.
+        """
+        feature = self.net.features(image)
+        boxes, scores, labels = self.net.classify(feature, self.net.propose(feature))
+        return boxes, scores, labels, self.net.masks(feature, boxes, labels)
+
+    def example(self) -> Tensor:
+        """An input of the right size and type; its values do not matter."""
+        width, height = self.net.network.input_wh
+        return torch.zeros(1, height, width, 3, dtype=torch.uint8)
