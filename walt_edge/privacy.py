@@ -134,8 +134,8 @@ class Anonymiser:
 
     Filled are, in one solid colour: the part of every person, unclassified object and unsure vehicle that may show a
     head (`walt_edge.heads`); faces that a detector finds, with a margin; and everything that moves and belongs to no
-    object; callers count to that the heads of people who sway in the plate (`walt_edge.vision.restless`). What
-    geometry cannot see without a detector: people in the plate who do not sway by a visible amount, and faces inside
+    object, to which the watcher adds the heads that sway in the plate (`walt_edge.vision.restless`). What geometry
+    cannot see without a detector: people in the plate who do not sway by a visible amount, and faces inside
     a vehicle's or another person's outline.
 
     Args:

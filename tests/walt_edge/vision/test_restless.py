@@ -101,11 +101,11 @@ def test_who_has_gone_is_forgotten() -> None:
 
 
 def test_who_is_passed_all_the_time_is_not_forgotten() -> None:
-    """A car behind every other second; its outline is known."""
-    cars = [Thing(walk((-90, 230), (240, 0), WARM_UP_S + 2.0 * n), "car", 80, (90, 200, 90)) for n in range(20)]
+    """A car behind most of the time; its outline is known."""
+    cars = [Thing(walk((-90, 230), (240, 0), WARM_UP_S + 1.1 * n), "car", 120, (90, 200, 90)) for n in range(25)]
     scene = Scene(wh=WH, things=[*cars, Thing(sway(AT), "stander", 100)])
     plate, restless = learned(scene)
-    watch_on(scene, plate, restless, 40.0, passing=tuple(range(20)))
+    watch_on(scene, plate, restless, 28.0, passing=tuple(range(25)))
     assert restless.mask[head(100)].mean() > 0.95
 
 
