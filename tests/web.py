@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from tests.broker import HOST
 
@@ -22,17 +24,21 @@ class Web:
 
     Attributes:
         folder: What is served; may be exchanged while it runs.
+        tls: Makes it https.
         answers: Ends of paths, and what answers them.
         asked: Paths, in the order in which they were asked for.
     """
 
     folder: Path
+    tls: ssl.SSLContext | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer((HOST, 0), functools.partial(_Handler, self))
         self._server.daemon_threads = True
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
         return self
@@ -44,7 +50,7 @@ class Web:
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self._server.server_address[1]}"
+        return f"http{'s' if self.tls else ''}://{HOST}:{self._server.server_address[1]}"
 
     def stop(self) -> None:
         """Ends the server; whoever asks now is refused."""
@@ -60,6 +66,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._web.asked.append(self.path)
+        self.path = urlsplit(self.path).path  # A proxy is asked for whole addresses.
         answer = next((one for end, one in self._web.answers.items() if self.path.endswith(end)), None)
         try:
             if answer is None:

@@ -28,7 +28,7 @@ class ScriptedGoldenError(WaltError):
 class ScriptedModel:
     """Sees one person in every frame, unless its script says otherwise.
 
-    `golden`: "disagrees"; `predict`: "raises" or "slow" (from frame `from` on, 0 by default).
+    `golden`: "disagrees"; `predict`: "raises" or "slow" (after `begin` frames, 0 by default).
     """
 
     manifest: BundleManifest
@@ -39,7 +39,7 @@ class ScriptedModel:
 
     def predict(self, image_bgr: NDArray[np.uint8], /) -> AmodalInstances:
         self.looked += 1
-        if self.looked > self.script.get("from", 0):
+        if self.looked > self.script.get("begin", 0):
             if self.script.get("predict") == "raises":
                 raise ValueError("the network gives up")
             if self.script.get("predict") == "slow":

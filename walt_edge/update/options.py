@@ -44,10 +44,16 @@ def make_updater(
             raise UsageError("--trust and --updates-ca need --updates URL, where home serves its models")
         return None
     trust = Trust(args.home / "updates", args.updates, args.trust, args.updates_ca)
-    return ModelUpdater(trust, Slots(args.home / "models"), models, _load, tell)
+    return ModelUpdater(trust, Slots(args.home / "models"), models, load_model, tell)
 
 
-def _load(path: Path) -> Model:
+def load_model(path: Path) -> Model:
+    """Opens a bundle.
+
+    Raises:
+        UsageError: ONNX Runtime is not installed.
+        BundleError: Missing, damaged, or its model cannot be run.
+    """
     # Imported when there is a model: ONNX Runtime is an extra, and takes its time.
     from walt_edge.detector import Detector
 
