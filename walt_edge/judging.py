@@ -86,7 +86,9 @@ class Judge:
                 sightings.append(Sighting(patch, None, 0.0, ground_contact(patch), reasons=(Reason.FRAGMENT,)))
                 continue
             dossier = self._dossier(match.track)
-            dossier.note_footprint(_footprint(index, patch, painted, loose, match, frame.captured.media_time_s))
+            dossier.note_footprint(
+                _footprint(index, patch, painted, loose, motion.moving, match, frame.captured.media_time_s)
+            )
             parts = self._scene_parts(index, patch, painted, known, motion, match)
             sightings.append(self._judge_tracked(frame, patch, dossier, parts))
         return self._taught(frame, sightings)
@@ -270,6 +272,7 @@ def _footprint(
     patch: PatchMask,
     painted: NDArray[np.int32],
     loose: NDArray[np.bool_],
+    moving: Mask,
     match: Match,
     time_s: float,
 ) -> Footprint:
@@ -278,6 +281,8 @@ def _footprint(
     x0, y0, x1, y1 = patch.box_xyxy
     dx, dy = (x1 - x0) // 2 + 8, (y1 - y0) // 2 + 8
     left, top = max(0, x0 - dx), max(0, y0 - dy)
-    window = painted[top : min(height, y1 + dy), left : min(width, x1 + dx)]
+    region = (slice(top, min(height, y1 + dy)), slice(left, min(width, x1 + dx)))
+    window = painted[region]
     own = (window == index + 1) | loose[window]
-    return Footprint(time_s, PatchMask(left, top, own), (window > 0) & ~own, not match.merged_with)
+    changed = ((window > 0) | moving[region]) & ~own
+    return Footprint(time_s, PatchMask(left, top, own), changed, not match.merged_with)

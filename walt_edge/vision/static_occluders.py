@@ -48,7 +48,8 @@ class StaticOccluders:
         bridged = np.zeros(self.mask.shape, bool)
         for step in trail:
             if step.usable:
-                _paint(seen, step.own)
+                # Where a shadow falls, one sees the ground: nothing stands before it.
+                _paint(seen, PatchMask(step.own.x, step.own.y, step.own.mask | step.changed))
                 _paint(bridged, _bridged(step))
         self._hits[seen] += 1
         self._misses[bridged & ~seen] += 1
@@ -67,6 +68,8 @@ class StaticOccluders:
             return seeds
         side = int(min(float(np.median(self._sizes)), _WIDEST * self.mask.shape[0])) | 1
         across = np.ones((1, side), np.uint8)
+        # A gap needs somebody beside it: above and below all traffic are only bridges to pieces that flicker.
+        seeds &= cv2.dilate(self._hits, across) >= settings.occluder_tracks
         # Nothing passes beyond the frame: what is open to its edge is no hole.
         busy = cv2.morphologyEx(
             self._hits, cv2.MORPH_CLOSE, across, borderType=cv2.BORDER_CONSTANT, borderValue=(0.0,)
@@ -102,13 +105,13 @@ class Footprint:
     Attributes:
         time_s: Media time.
         own: The silhouette and the loose pieces around it.
-        foreign: Pixels of other objects, in the same window.
+        changed: What else differs from the plate there, in the same window: others, and shadows.
         usable: Not merged with another object.
     """
 
     time_s: float
     own: PatchMask
-    foreign: Mask
+    changed: Mask
     usable: bool
 
 
@@ -119,7 +122,7 @@ def _bridged(step: Footprint) -> PatchMask:
     height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
     across = _close_line(mask, (1, round(_BRIDGE_WIDTH * width) | 1))
     along = _close_line(mask, (round(_BRIDGE_HEIGHT * height) | 1, 1))
-    gap = (across | along) & ~step.own.mask & ~step.foreign
+    gap = (across | along) & ~step.own.mask & ~step.changed
     return PatchMask(step.own.x, step.own.y, gap)
 
 
