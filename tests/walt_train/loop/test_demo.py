@@ -19,7 +19,8 @@ from tests.walt_train.loop.device import wait_until
 from walt_edge.contract.errors import UsageError
 from walt_train.loop.children import Station, StationError, Stations, program
 from walt_train.loop.demo.broker import configuration
-from walt_train.loop.demo.play import MARKER, clear, film_of
+from walt_train.loop.demo.films import film_of
+from walt_train.loop.demo.play import MARKER, clear
 from walt_train.loop.demo.progress import JournalTail
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -185,8 +186,8 @@ def test_wrong_usage_is_one_line(tmp_path: Path, words: tuple[str, ...], says: s
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_no_child_outlives_the_demo(tmp_path: Path, number: int, status: int) -> None:
     stills, out = write_stills(tmp_path / "stills", 300), tmp_path / "out"
-    process = demo(out, "--video", str(stills))
-    journal = out / "journal" / "journal.jsonl"
+    process = demo(out, "--watch-only", "--video", str(stills))
+    journal = out / "journal" / "first" / "journal.jsonl"
     wait_until(lambda: journal.is_file() and journal.stat().st_size > 0, 60, "the agent watches")
     names = {name for child in processes_about(out) for name in child.cmdline()}
     assert any(name.endswith("mosquitto") for name in names)
@@ -198,8 +199,8 @@ def test_no_child_outlives_the_demo(tmp_path: Path, number: int, status: int) ->
 
 def test_a_station_that_dies_is_named(tmp_path: Path) -> None:
     stills, out = write_stills(tmp_path / "stills", 300), tmp_path / "out"
-    process = demo(out, "--video", str(stills))
-    journal = out / "journal" / "journal.jsonl"
+    process = demo(out, "--watch-only", "--video", str(stills))
+    journal = out / "journal" / "first" / "journal.jsonl"
     wait_until(lambda: journal.is_file() and journal.stat().st_size > 0, 60, "the agent watches")
     [broker] = [child for child in processes_about(out) if "mosquitto.conf" in " ".join(child.cmdline())]
     broker.kill()
@@ -211,7 +212,7 @@ def test_a_station_that_dies_is_named(tmp_path: Path) -> None:
 
 def test_a_camera_before_which_nothing_moves(tmp_path: Path) -> None:
     stills, out = write_stills(tmp_path / "stills", 30, moving=False), tmp_path / "out"
-    process = demo(out, "--video", str(stills))
+    process = demo(out, "--watch-only", "--video", str(stills))
     _, log = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "watcher: saw 0 objects in" in log.splitlines()[-1]
@@ -224,7 +225,7 @@ def test_a_short_demo_plays_to_its_end(tmp_path: Path) -> None:
     (out / MARKER).touch()
     (out / "report.html").write_text("an older demo")
     start_s = time.monotonic()
-    process = demo(out, "--frames", "300", "--seed", "7")
+    process = demo(out, "--watch-only", "--frames", "300", "--seed", "7")
     said, log = process.communicate(timeout=240)
     assert process.returncode == 0, log
     assert time.monotonic() - start_s < 240

@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import cv2
 
 from walt_edge.contract.errors import UsageError
 from walt_train.loop.children import Station, StationError, Stations, program
 from walt_train.loop.demo.broker import HOST, start_broker
-from walt_train.loop.demo.progress import Bars, JournalTail
+from walt_train.loop.demo.films import Film, Street, film_of, render
+from walt_train.loop.demo.learn import School, Wish, composites_of, learning_of, open_school, train_and_export
+from walt_train.loop.demo.progress import JournalTail
 from walt_train.loop.demo.tap import Tap
-from walt_train.loop.report.evidence import JOURNAL_NAME, read_evidence
+from walt_train.loop.demo.watch import Watch, play
+from walt_train.loop.report.evidence import Evidence, read_evidence
 from walt_train.loop.report.figures import (
+    Ledger,
     Report,
     Source,
     crops_of,
     failing,
     gates_of,
+    has_enough,
+    learning_gates,
     ledger_of,
     timings_of,
 )
-from walt_train.loop.report.page import write_report
-from walt_train.loop.report.truth import Truth, judge
+from walt_train.loop.report.learning import Learning
+from walt_train.loop.report.page import NOTHING_LEARNED, Learned, picture_of, write_report
+from walt_train.loop.report.truth import Match, Truth, judge
 from walt_train.loop.store import Store
 
 LOGGER = logging.getLogger(__name__)
 MARKER = ".walt-demo"
 _READY_S = 60.0
-_RENDER_S = 480.0
 _FINISH_S = 60.0
-_POLL_S = 0.1
-_FOLDER_FPS = 10.0
-_STILLS = (".jpg", ".jpeg", ".png")
+_LATER_S = 300.0
+_BY_MODEL = 150
+"""So many frames by the new model are enough to show what it sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +53,52 @@ class DemoConfig:
     Attributes:
         out: Everything is written below it; an older demo there is replaced.
         video: A video file or folder of stills; None renders a street.
-        seed: Of the rendered street.
-        frames: How many frames to render.
+        seed: Of the rendered street and of the training.
+        frames: How many frames to render for the first watch.
+        later_frames: Frames of the same street, later, for the second watch and for the gate.
         size: WxH of the rendered frames.
-        watch_s: The camera is watched no longer than this, seconds.
+        watch_s: The camera is watched no longer than this at first, seconds.
         least_crops: Fewer stored crops are a failure.
+        least_tracks: Of fewer objects, too, where a model is trained.
+        learns: Whether home trains a model and gives it back.
+        recipe: Of the training.
+        steps: Optimiser steps.
+        gain: Points of mask IoU at γ = 0.5 that generation 1 must be better than generation 0.
     """
 
     out: Path
     video: Path | None = None
     seed: int = 1
     frames: int = 2400
+    later_frames: int = 600
     size: str = "640x360"
     watch_s: float = 270.0
     least_crops: int = 1
+    least_tracks: int = 1
+    learns: bool = True
+    recipe: str = "demo"
+    steps: int = 600
+    gain: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """What the camera plays: a file or folder, how many frames, how fast, how large."""
+class Films:
+    """What is watched first, and later; the folder whose truth judges, where it is known."""
 
-    path: Path
-    frames: int
-    fps: float
-    resolution_wh: tuple[int, int]
+    first: Film
+    later: Film
+    truth: Path | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstWatch:
+    """What the first watch gave."""
+
+    sent: int
+    evidence: Evidence
+    ledger: Ledger
+    matches: list[Match]
+    true_objects: int
 
 
 @dataclass(slots=True)
@@ -112,148 +137,131 @@ class Demo:
         """
         clear(self._out)
         with Stations(self._out / "logs") as stations:
-            film = self._film(stations)
+            films = self._films(stations)
             with self._stages.stage("start"):
                 broker, port = start_broker(stations, self._out / "broker")
                 ingest = self._start_ingest(stations, port)
             with Tap(HOST, port) as tap:
                 with self._stages.stage("watch"):
-                    sent = self._watch(stations, film, port, tap, (broker, ingest))
+                    first = self._first_watch(stations, films, port, tap, [broker, ingest])
+                learnt = None
+                if self._config.learns and has_enough(
+                    first.evidence, self._config.least_crops, self._config.least_tracks
+                ):
+                    learnt = self._learn(stations, films, port, tap, [broker, ingest])
                 ingest.ask_to_stop()
                 if ingest.wait(_FINISH_S) != 0:
                     raise ingest.failure()
-        with self._stages.stage("report"):
-            return self._report(film, tap, sent)
+            with self._stages.stage("report"):
+                return self._report(films, first, learnt)
 
-    def _film(self, stations: Stations) -> Film:
-        if self._config.video is not None:
-            return film_of(self._config.video)
+    def _films(self, stations: Stations) -> Films:
+        config = self._config
+        if config.video is not None:
+            film = film_of(config.video)
+            return Films(film, film, None)
+        street = Street(self._out / "street", config.seed, config.size, 0, config.frames)
         with self._stages.stage("render"):
-            return film_of(self._render(stations))
+            first = render(stations, street, "render")
+            if not config.learns:
+                return Films(first, first, None)
+            later = Street(self._out / "later", config.seed, config.size, config.frames, config.later_frames)
+            return Films(first, render(stations, later, "render-later"), later.folder)
 
-    def _render(self, stations: Stations) -> Path:
-        """Renders a street; returns its video."""
-        config, street = self._config, self._out / "street"
-        video = street / "street.mp4"
-        words = [program("walt-train"), "rwalt", "--seed", str(config.seed), "--frames", str(config.frames)]
-        words += ["--size", config.size, "--light", "day", "--out", str(street), "--video", str(video)]
-        renderer = stations.start("render", words)
-        images = street / "images"
-        with Bars() as bars:
-
-            def is_done() -> bool:
-                bars.show("rendered", sum(1 for _ in images.glob("*.*")) if images.is_dir() else 0, config.frames)
-                return not renderer.running
-
-            renderer.wait_for(is_done, _RENDER_S, "rendering")
-        if renderer.status != 0 or not video.is_file():
-            raise renderer.failure()
-        return video
+    @property
+    def _store(self) -> Path:
+        return self._out / "store"
 
     def _start_ingest(self, stations: Stations, port: int) -> Station:
-        words = [program("walt-loop"), "ingest", "--broker", f"{HOST}:{port}", "--store", str(self._out / "store")]
+        words = [program("walt-loop"), "ingest", "--broker", f"{HOST}:{port}", "--store", str(self._store)]
         ingest = stations.start("ingest", words)
         ingest.wait_for(lambda: "connected to" in ingest.said(), _READY_S, "connecting to the broker")
         return ingest
 
-    def _watch(self, stations: Stations, film: Film, port: int, tap: Tap, helpers: tuple[Station, ...]) -> int:
-        """Camera and agent, until the film ends or the time is over; returns how many frames were played."""
-        camera, url = start_camera(stations, film)
-        agent = stations.start("agent", self._agent_words(url, port))
-        journal = JournalTail(self._out / "journal" / JOURNAL_NAME)
-        deadline = time.monotonic() + self._config.watch_s
-        with Bars() as bars:
-            while camera.running and time.monotonic() < deadline:
-                for station in (agent, *helpers):
-                    if not station.running:
-                        raise station.failure()
-                bars.show("watched", _frames_so_far(journal, tap), film.frames)
-                bars.show("at home", tap.acknowledged, None, "envelope")
-                time.sleep(_POLL_S)
-            is_whole = not camera.running
-            if is_whole and camera.status != 0:
-                raise camera.failure()
-            agent.ask_to_stop()
-            if agent.wait(_FINISH_S) != 0:
-                raise agent.failure()
-            bars.show("at home", tap.acknowledged, None, "envelope")
-        return film.frames if is_whole else _frames_so_far(journal, tap)
+    def _watch(self, name: str, film: Film, port: int, at_most_s: float) -> Watch:
+        out = self._out
+        return Watch(name, film, False, at_most_s, out / "home", out / "journal" / name, f"{HOST}:{port}")
 
-    def _agent_words(self, url: str, port: int) -> list[str]:
-        words = [program("walt-edge"), "run", "--rtsp", url, "--broker", f"{HOST}:{port}"]
-        words += ["--home", str(self._out / "home"), "--journal", str(self._out / "journal")]
-        return [*words, "--journal-every", "10", "--telemetry-s", "2", "--site", "demo", "--camera", "street"]
-
-    def _report(self, film: Film, tap: Tap, sent: int) -> Report:
-        config = self._config
-        with Store(self._out / "store") as store:
-            evidence = read_evidence(self._out / "journal", store, tap.telemetry)
+    def _first_watch(
+        self, stations: Stations, films: Films, port: int, tap: Tap, helpers: list[Station]
+    ) -> FirstWatch:
+        watch = self._watch("first", films.first, port, self._config.watch_s)
+        sent = play(stations, watch, tap, helpers)
+        with Store(self._store) as store:
+            evidence = read_evidence(watch.journal, store, tap.telemetry)
         annotations = self._out / "street" / "annotations.json"
-        truth = Truth(annotations, film.fps) if config.video is None else None
+        truth = Truth(annotations, films.first.fps) if self._config.video is None else None
         matches = [truth.match(clip) for clip in evidence.clips] if truth else []
         ledger = ledger_of(evidence, sent, tap.acknowledged, tap.rejected)
+        return FirstWatch(sent, evidence, ledger, matches, truth.objects if truth else 0)
+
+    def _learn(
+        self, stations: Stations, films: Films, port: int, tap: Tap, helpers: list[Station]
+    ) -> tuple[Learning, Learned]:
+        """Home makes a generation; while it judges, the agent watches again, and takes what home publishes."""
+        config, out = self._config, self._out
+        wish = Wish(
+            config.recipe,
+            config.steps,
+            config.seed,
+            config.gain,
+            config.least_crops,
+            config.least_tracks,
+            films.truth,
+        )
+        with self._stages.stage("train"):
+            school = open_school(stations, self._store, out / "loop", f"{HOST}:{port}", wish)
+            train_and_export(school, wish, helpers)
+        later = None
+        if not school.has_ended:
+            with self._stages.stage("watch again"):
+                later = self._watch_again(stations, films, port, tap, [*helpers, school.station], school)
+        with self._stages.stage("compose"):
+            sheet = composites_of(stations, school, out / "composites", config.seed)
+        return learning_of(school, wish, later), Learned(later, picture_of(sheet))
+
+    def _watch_again(
+        self, stations: Stations, films: Films, port: int, tap: Tap, helpers: list[Station], school: School
+    ) -> Evidence:
+        words = ["--updates", school.url, "--trust", str(school.trust)]
+        watch = replace(self._watch("later", films.later, port, _LATER_S), loops=True, words=words)
+
+        def is_enough(journal: JournalTail) -> bool:
+            return journal.frames_by_model >= _BY_MODEL or school.has_given_up
+
+        play(stations, watch, tap, helpers, is_enough)
+        with Store(self._store) as store:
+            return read_evidence(watch.journal, store, tap.telemetry)
+
+    def _report(self, films: Films, first: FirstWatch, learnt: tuple[Learning, Learned] | None) -> Report:
+        config, evidence, ledger = self._config, first.evidence, first.ledger
+        learning, learned = learnt or (None, NOTHING_LEARNED)
+        gates = gates_of(ledger, config.least_crops)
+        if config.learns:
+            gates += learning_gates(evidence, learning, (config.least_crops, config.least_tracks))
         report = Report(
             source=Source(
-                title=film.path.name if config.video else "A rendered street",
+                title=films.first.path.name if config.video else "A rendered street",
                 rendered=config.video is None,
-                frames_sent=sent,
-                fps=film.fps,
-                resolution_wh=film.resolution_wh,
+                frames_sent=first.sent,
+                fps=films.first.fps,
+                resolution_wh=films.first.resolution_wh,
             ),
             ledger=ledger,
-            gates=gates_of(ledger, config.least_crops),
+            gates=gates,
             rejected_by_reason=evidence.rejected_objects(),
             refused_moments=evidence.refused_moments(),
             timings=timings_of(evidence),
-            truth=judge(matches, truth.objects) if truth else None,
+            truth=judge(first.matches, first.true_objects) if config.video is None else None,
             crops=crops_of(evidence),
             stages_s={name: round(took_s, 1) for name, took_s in self._stages.took_s.items()},
             walt_version=_version(),
             anonymiser=evidence.clips[0].header.origin.anonymiser if evidence.clips else "",
             seed=config.seed if config.video is None else None,
+            learning=learning,
         )
-        write_report(self._out, report, evidence, matches)
+        write_report(self._out, report, evidence, first.matches, learned)
         return report
-
-
-def _frames_so_far(journal: JournalTail, tap: Tap) -> int:
-    """How far the film is: by the journal, and by telemetry while the agent learns its plate and writes none."""
-    return max(journal.poll() + 1, tap.telemetry.frames_received if tap.telemetry else 0)
-
-
-def start_camera(stations: Stations, film: Film) -> tuple[Station, str]:
-    """Starts the camera server on a free port; returns it and its URL."""
-    words = [program("walt-edge"), "camera", "--input", str(film.path), "--port", "0", "--once"]
-    camera = stations.start("camera", words)
-    camera.wait_for(lambda: _url(camera) is not None, _READY_S, "starting")
-    url = _url(camera)
-    assert url is not None
-    return camera, url
-
-
-def film_of(path: Path) -> Film:
-    """Looks at a video or folder of stills.
-
-    Raises:
-        UsageError: There is nothing to play.
-    """
-    if path.is_dir():
-        stills = sorted(still for still in path.iterdir() if still.suffix.lower() in _STILLS)
-        first = cv2.imread(str(stills[0])) if stills else None
-        if first is None:
-            raise UsageError(
-                f"{path} holds no stills ({', '.join(_STILLS)}) that can be read: give a video or a folder"
-            )
-        return Film(path, len(stills), _FOLDER_FPS, (first.shape[1], first.shape[0]))
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist: give a video file or a folder of stills")
-    video = cv2.VideoCapture(str(path))
-    frames, fps = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), float(video.get(cv2.CAP_PROP_FPS))
-    size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    video.release()
-    if frames < 1 or fps <= 0:
-        raise UsageError(f"{path} is not a video that can be read: convert it to MP4")
-    return Film(path, frames, fps, size)
 
 
 def clear(out: Path) -> None:
@@ -282,11 +290,6 @@ def check(report: Report) -> None:
     failures = failing(report.gates)
     if failures:
         raise StationError(failures)
-
-
-def _url(camera: Station) -> str | None:
-    found = re.search(r"^rtsp://\S+$", camera.said(), re.MULTILINE)
-    return found.group(0) if found else None
 
 
 def _version() -> str:

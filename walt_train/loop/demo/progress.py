@@ -12,15 +12,22 @@ from tqdm import tqdm
 
 class _Frame(msgspec.Struct):
     frame: int | None
+    model_release: int = 0
 
 
 class JournalTail:
-    """Follows the agent's journal while it grows."""
+    """Follows the agent's journal while it grows.
+
+    Attributes:
+        last_frame: Index of the newest frame, -1 before the first.
+        frames_by_model: Frames that a model of home's looked at.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
         self.last_frame = -1
+        self.frames_by_model = 0
 
     def poll(self) -> int:
         """Index of the newest frame in the journal, -1 before the first."""
@@ -33,9 +40,10 @@ class JournalTail:
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
         for row in whole.splitlines():
-            frame = msgspec.json.decode(row, type=_Frame).frame
-            if frame is not None:
-                self.last_frame = frame
+            line = msgspec.json.decode(row, type=_Frame)
+            if line.frame is not None:
+                self.last_frame = line.frame
+                self.frames_by_model += line.model_release > 0
         return self.last_frame
 
 

@@ -15,6 +15,7 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, Rle, decode_rle
 from walt_edge.contract.messages import CropHeader, Telemetry
+from walt_edge.contract.predictions import FramePrediction
 from walt_edge.contract.topics import Kind
 from walt_train.loop.store import Store, StoreCounts
 
@@ -47,13 +48,18 @@ class Sealed(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of the journal: a processed frame, or (without a frame) what was sealed at the end."""
+    """One line of the journal: a processed frame, or (without a frame) what was sealed at the end.
+
+    `model_release` is the model that looked at it, 0 for none; `prediction` is what it saw in a sampled frame.
+    """
 
     frame: int | None
     sightings: list[Seen]
     sealed: list[Sealed]
     media_time_s: float = 0.0
     picture: str = ""
+    model_release: int = 0
+    prediction: FramePrediction | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +109,11 @@ class Evidence:
     def sealed_ids(self) -> frozenset[str]:
         """Ids of all that the watcher sealed."""
         return frozenset(sealed.id for line in self.lines for sealed in line.sealed)
+
+    @property
+    def tracks_stored(self) -> int:
+        """Objects that the stored crops show, as far as tracks tell."""
+        return len({(clip.header.captured.boot_id, clip.header.track_id) for clip in self.clips})
 
     @property
     def missing_ids(self) -> frozenset[str]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from walt_train.loop.report.evidence import Evidence
+from walt_train.loop.report.learning import Learning, Swap
 from walt_train.loop.report.truth import TruthReport
 
+LEAST_STEPS = 300
 _HINT = " (does anything move? learning the background alone takes some 15 s)"
 
 
@@ -110,6 +112,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         walt_version: Of this program.
         anonymiser: Version and reach.
         seed: Of a rendered street.
+        learning: What the closed loop did; None if it was not asked to.
     """
 
     source: Source
@@ -124,6 +127,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     walt_version: str
     anonymiser: str
     seed: int | None = None
+    learning: Learning | None = None
     version: int = 1
 
     @property
@@ -228,6 +232,46 @@ def gates_of(ledger: Ledger, least_crops: int) -> list[Gate]:
         ),
         Gate("plate", ledger.plates_stored > 0, f"{ledger.plates_stored} plates arrived"),
     ]
+
+
+def has_enough(evidence: Evidence, least_crops: int, least_tracks: int) -> bool:
+    """Whether the stored clip art is enough to train on."""
+    return len(evidence.clips) >= least_crops and evidence.tracks_stored >= least_tracks
+
+
+def learning_gates(evidence: Evidence, learning: Learning | None, least: tuple[int, int]) -> list[Gate]:
+    """Judges whether the loop closed.
+
+    Args:
+        evidence: What the first watch left.
+        learning: What home made of it; None if it did not begin.
+        least: Crops, and tracks of them, that home asks for.
+    """
+    crops, tracks = len(evidence.clips), evidence.tracks_stored
+    gates = [
+        Gate(
+            "clip art",
+            has_enough(evidence, *least),
+            f"{crops} crops of {tracks} objects, expected {least[0]} of {least[1]} or more",
+        )
+    ]
+    if learning is None:
+        return gates
+    swap = learning.swap
+    return [
+        *gates,
+        Gate("training", learning.steps >= LEAST_STEPS, f"{learning.steps} steps of {LEAST_STEPS} or more"),
+        Gate("gate", learning.verdict in ("passed", "unjudged"), learning.says),
+        Gate("swap", swap is not None and swap.release > 0, _swap_says(swap)),
+    ]
+
+
+def _swap_says(swap: Swap | None) -> str:
+    if swap is None:
+        return "nothing was published"
+    if swap.release == 0:
+        return f"the agent runs no model after {swap.frames_before} frames; its log says why"
+    return f"release {swap.release} runs; {swap.frames_lost} frames lost at the change"
 
 
 def failing(gates: Sequence[Gate]) -> str:

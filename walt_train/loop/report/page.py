@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
-import importlib.resources
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import jinja2
 import msgspec
+import numpy as np
 
+from walt_train.loop.report.beforeafter import closest, whole_frame
 from walt_train.loop.report.evidence import Evidence, Picture, ReportError
 from walt_train.loop.report.figures import Report
+from walt_train.loop.report.learning import curve_path
 from walt_train.loop.report.overview import best_first, overview
 from walt_train.loop.report.pictures import against_truth, example_of, fitted, outlined, scaled, silhouettes, tracks
 from walt_train.loop.report.truth import Match
@@ -22,6 +25,8 @@ from walt_train.loop.report.truth import Match
 _WIDE_PX = 1280
 _HALF_PX = 800
 _GALLERY = 36
+_PAIRS, _PAIR_W, _PAIR_H = 6, 360, 270
+_CURVE_W, _CURVE_H = 640.0, 180.0
 _JPEG_QUALITY = 86
 MEANINGS = {
     "neighbour": "another object touches it or stands too near",
@@ -39,13 +44,35 @@ MEANINGS = {
 }
 
 
-def write_report(folder: Path, report: Report, evidence: Evidence, matches: Sequence[Match]) -> Path:
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """What the pictures of the closed loop are made of.
+
+    Attributes:
+        later: What the agent left of its second watch; None if there was none.
+        composites: A sheet of composites with their layers, or None.
+    """
+
+    later: Evidence | None = None
+    composites: Picture | None = None
+
+
+NOTHING_LEARNED = Learned()
+
+
+def write_report(
+    folder: Path,
+    report: Report,
+    evidence: Evidence,
+    matches: Sequence[Match],
+    learned: Learned = NOTHING_LEARNED,
+) -> Path:
     """Writes the report's three files into `folder`; returns the page's path.
 
     Raises:
         ReportError: A picture that the journal names is missing, or the folder cannot be written.
     """
-    page = _render(report, evidence, matches)
+    page = _render(report, _contents(report, evidence, matches) | _learned(report, learned))
     data = msgspec.json.format(msgspec.json.encode(report), indent=1)
     sheet = overview(evidence)
     try:
@@ -58,9 +85,11 @@ def write_report(folder: Path, report: Report, evidence: Evidence, matches: Sequ
     return folder / "report.html"
 
 
-def _render(report: Report, evidence: Evidence, matches: Sequence[Match]) -> str:
-    templates = importlib.resources.files("walt_train.loop.report") / "templates"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+def _render(report: Report, contents: dict[str, Any]) -> str:
+    loader = jinja2.PackageLoader("walt_train.loop.report")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
     environment.filters |= {
         "count": lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
         "percent": lambda value: f"{100 * value:.0f}%" if value >= 0.9995 or value == 0 else f"{100 * value:.1f}%",
@@ -69,12 +98,13 @@ def _render(report: Report, evidence: Evidence, matches: Sequence[Match]) -> str
         "ms": lambda value: f"{value:.0f} ms",
         "seconds": lambda value: f"{value:.1f} s",
         "short": lambda value: f"{value:.4g}",
+        "points": lambda value: f"{value:+.1f}",
+        "tenth": lambda value: f"{value:.1f}",
         "size": lambda value: f"{value / 1e6:.1f} MB",
     }
-    template = environment.from_string((templates / "report.html").read_text())
     # The style is ours, not data: it goes in as it is.
-    style = (templates / "style.css").read_text()
-    return template.render(report=report, style=style, **_contents(report, evidence, matches))
+    style, _, _ = loader.get_source(environment, "style.css")
+    return environment.get_template("report.html").render(report=report, style=style, **contents)
 
 
 def _contents(report: Report, evidence: Evidence, matches: Sequence[Match]) -> dict[str, Any]:
@@ -96,6 +126,29 @@ def _contents(report: Report, evidence: Evidence, matches: Sequence[Match]) -> d
         "best_iou": best.iou if best else 0.0,
         "worst_iou": worst.iou if worst else 0.0,
         "worst_note": f", {100 * hidden:.0f}% of it hidden" if hidden >= 0.005 else "",
+    }
+
+
+def _learned(report: Report, learned: Learned) -> dict[str, Any]:
+    """Pictures of the closed loop; empty where it was not asked to close."""
+    points = report.learning.curve if report.learning else []
+    pair = whole_frame(learned.later, _HALF_PX) if learned.later else None
+    pairs = closest(learned.later, _PAIRS, _PAIR_W, _PAIR_H) if learned.later else []
+    return {
+        "composites": _inlined(learned.composites),
+        "curve": curve_path(points, _CURVE_W, _CURVE_H),
+        "curve_top": max((point.loss for point in points), default=0.0),
+        "frame_pair": [_inlined(picture) for picture in pair] if pair else [],
+        "close_pairs": [
+            {
+                "before": _inlined(one.before),
+                "after": _inlined(one.after),
+                "label": one.label,
+                "hidden": one.occlusion_fraction,
+                "time_s": round(one.time_s),
+            }
+            for one in pairs
+        ],
     }
 
 
@@ -147,6 +200,14 @@ def _inlined(picture: Picture | None) -> str:
         return ""
     data = _encoded(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def picture_of(path: Path) -> Picture:
+    """Reads a picture; raises ReportError."""
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise ReportError(f"{path} cannot be read as a picture")
+    return np.asarray(bgr, np.uint8)
 
 
 def _encoded(picture: Picture, suffix: str, parameters: Sequence[int] = ()) -> bytes:

@@ -68,7 +68,7 @@ def silhouettes(evidence: Evidence, width: int) -> Picture | None:
     for seen in line.sightings:
         if seen.mask is not None:
             fill = 0.0 if seen.reasons else 0.5
-            _draw_mask(canvas, decode_rle(seen.mask), colour_of(seen.label), factor, fill)
+            draw_mask(canvas, decode_rle(seen.mask), colour_of(seen.label), factor, fill)
     return canvas
 
 
@@ -92,7 +92,7 @@ def outlined(bgr: Picture, mask: Mask, label: object, height: int, max_width: in
     """A crop with its outline, scaled to fit."""
     factor = min(height / bgr.shape[0], max_width / bgr.shape[1])
     canvas = scaled(bgr, factor)
-    _draw_mask(canvas, mask, colour_of(label), factor, 0.0)
+    draw_mask(canvas, mask, colour_of(label), factor, 0.0)
     return canvas
 
 
@@ -102,8 +102,8 @@ def against_truth(match: Match, height: int, max_width: int) -> Picture:
     factor = min(height / match.clip.bgr.shape[0], max_width / match.clip.bgr.shape[1])
     canvas = scaled(match.clip.bgr, factor)
     if match.true_mask is not None:
-        _draw_mask(canvas, match.true_mask, TRUE_COLOUR, factor, 0.0)
-    _draw_mask(canvas, match.clip.mask, colour_of(header.label.title), factor, 0.0)
+        draw_mask(canvas, match.true_mask, TRUE_COLOUR, factor, 0.0)
+    draw_mask(canvas, match.clip.mask, colour_of(header.label.title), factor, 0.0)
     return canvas
 
 
@@ -147,7 +147,7 @@ def _window(seen: Seen, shape: Sequence[int], aspect: float) -> tuple[int, int, 
     return round(left), round(top), round(left + width), round(top + height)
 
 
-def _draw_mask(canvas: Picture, mask: Mask, colour: Colour, factor: float, fill: float) -> None:
+def draw_mask(canvas: Picture, mask: Mask, colour: Colour, factor: float, fill: float) -> None:
     """Draws a mask that is `factor` smaller than the canvas, smoothly."""
     height, width = canvas.shape[:2]
     soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
