@@ -268,10 +268,10 @@ class Jobs:
         if camera is not None:
             query, parts = query.where(generations.c.camera == camera), parts.where(steps.c.camera == camera)
         with self._engine.connect() as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
+            rows = [_plain(row) for row in connection.execute(query).mappings()]
             by_key: dict[tuple[str, int], list[dict[str, Any]]] = {}
             for part in connection.execute(parts).mappings():
-                step = dict(part) | {"result": msgspec.json.decode(part["result"])}
+                step = _plain(part) | {"result": msgspec.json.decode(part["result"])}
                 by_key.setdefault((part["camera"], part["number"]), []).append(step)
         return [msgspec.convert(row | {"steps": by_key[row["camera"], row["number"]]}, Generation) for row in rows]
 
@@ -301,3 +301,8 @@ def _update_step(connection: Connection, camera: str, number: int, name: StepNam
 
 def _key(table: Table, camera: str, number: int) -> Any:
     return and_(table.c.camera == camera, table.c.number == number)
+
+
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
+    # A column's name is a kind of str of SQLAlchemy's own.
+    return {str(name): value for name, value in row.items()}

@@ -82,4 +82,4 @@ def devices_of(engine: Engine, camera: str) -> list[DeviceTopics]:
     """The devices that something of the camera was stored from."""
     query = select(envelopes.c.site, envelopes.c.device).where(envelopes.c.camera == camera).distinct()
     with engine.connect() as connection:
-        return [DeviceTopics(site, device) for site, device in sorted(connection.execute(query).tuples())]
+        return [DeviceTopics(site, device) for site, device in sorted(connection.execute(query))]

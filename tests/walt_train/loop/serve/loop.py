@@ -1,0 +1,191 @@
+"""A store with clip art, and workers with fake programs and a real repository on it.
+
+Run as `python -m tests.walt_train.loop.serve.loop FOLDER` it is `walt-loop serve --once`, but for the programs: a
+process that tests kill. `{"hold": "clipart"}` in FOLDER/fake.json and the like make it wait to be killed there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.envelopes import sealed
+from walt_edge.contract.clipart import ClipArt
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.labels import Label
+from walt_edge.contract.messages import CropHeader, Desired, encode_envelope, envelope_id
+from walt_edge.contract.topics import DeviceTopics, Kind
+from walt_train.loop.publish.repository import Release, Repository
+from walt_train.loop.serve.jobs import Clock, Generation, Jobs, now_us, worker_name
+from walt_train.loop.serve.programs import Programs
+from walt_train.loop.serve.rollout import Rollout
+from walt_train.loop.serve.steps import Judging, Workshop
+from walt_train.loop.serve.trigger import Threshold
+from walt_train.loop.serve.worker import Worker, WorkerConfig
+from walt_train.loop.store import Accepted, Store
+
+FAKE = Path(__file__).with_name("fake_programs.py")
+CROPS = 6
+THRESHOLD = Threshold(crops=4, tracks=2)
+QUALITY = {"motion": 40.0}
+
+
+def programs() -> Programs:
+    """The fake ones."""
+    return Programs((sys.executable, str(FAKE), "walt-train"), (sys.executable, str(FAKE), "walt-export"))
+
+
+def crop(
+    number: int, *, camera: str = "cam-1", track: int | None = None, label: Label | None = None, holdout: bool = False
+) -> Accepted:
+    """A crop; every other one shows a vehicle."""
+    envelope = sealed(number).envelope
+    header = envelope.header
+    assert isinstance(header, CropHeader)
+    changes: dict[str, Any] = {"origin": msgspec.structs.replace(header.origin, camera=camera), "holdout": holdout}
+    changes["label"] = label or (Label.PERSON, Label.VEHICLE)[number % 2]
+    changes["track_id"] = number if track is None else track
+    changed = msgspec.structs.replace(envelope, header=msgspec.structs.replace(header, **changes))
+    data = encode_envelope(changed)
+    return Accepted(envelope_id(data), changed, data)
+
+
+def plate(camera: str = "cam-1") -> Accepted:
+    """A plate of the camera."""
+    envelope = sealed(1000, Kind.PLATE).envelope
+    origin = msgspec.structs.replace(envelope.header.origin, camera=camera)
+    changed = msgspec.structs.replace(envelope, header=msgspec.structs.replace(envelope.header, origin=origin))
+    data = encode_envelope(changed)
+    return Accepted(envelope_id(data), changed, data)
+
+
+def fill(store: Store, camera: str = "cam-1", numbers: Sequence[int] = range(CROPS), **changes: Any) -> None:
+    """Stores a plate and crops."""
+    store.add_group([plate(camera), *(crop(number, camera=camera, **changes) for number in numbers)])
+
+
+def truth(folder: Path, quality: Mapping[str, float] | None = None) -> Path:
+    """A COCO folder, as far as fakes look into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "annotations.json").write_text("{}")
+    (folder / "quality.json").write_text(json.dumps(quality or QUALITY))
+    return folder
+
+
+@dataclass(eq=False)
+class Loop:
+    """A store and a home in one folder.
+
+    Attributes:
+        folder: Holds everything.
+        told: What the devices were told, in order.
+        truths: COCO folders by camera.
+    """
+
+    folder: Path
+    told: list[tuple[list[str], Desired]] = field(default_factory=list)
+    truths: dict[str, Path] = field(default_factory=dict)
+    gain: float = 5.0
+    publish_unjudged: bool = False
+    clock: Clock = now_us
+    tell: Callable[[Sequence[DeviceTopics], Desired], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.folder / "store")
+        self.home = self.folder / "home"
+        self.repository = Repository(self.home / "repository", self.home / "keys")
+
+    def __enter__(self) -> Loop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    @property
+    def generations(self) -> list[Generation]:
+        return self.jobs("reader").all()
+
+    @property
+    def releases(self) -> list[Release]:
+        """What is in the repository, as its own folder shows it."""
+        names = sorted(path.name for path in (self.home / "repository" / "targets").glob("*.walt"))
+        found = [self.repository.find(name.partition(".")[0]) for name in names]
+        return [release for release in found if release is not None]
+
+    def jobs(self, owner: str, lease_s: float = 30.0) -> Jobs:
+        return Jobs(self.store.engine, owner=owner, lease_s=lease_s, clock=self.clock)
+
+    def worker(self, owner: str = "", **changes: Any) -> Worker:
+        defaults: dict[str, Any] = {"once": True, "retry_s": 0.0, "poll_s": 0.05, "threshold": THRESHOLD}
+        config = WorkerConfig(home=self.home, **(defaults | changes))
+        jobs = self.jobs(owner or worker_name(), config.lease_s)
+        judging = Judging(truths=self.truths, gain=self.gain, publish_unjudged=self.publish_unjudged)
+        rollout = Rollout(self.repository, self.tell or self._note)
+        workshop = Workshop(self.store, self.home, jobs, programs(), rollout, judging)
+        return Worker(self.store, jobs, workshop, config)
+
+    def _note(self, devices: Sequence[DeviceTopics], desired: Desired) -> None:
+        self.told.append(([f"{device.site}/{device.device}" for device in devices], desired))
+
+
+class _Held:
+    """Makes calls wait to be killed, as FOLDER/fake.json wishes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def at(self, place: str) -> None:
+        wishes = json.loads((self._folder / "fake.json").read_text())
+        if wishes.get("hold") == place:
+            (self._folder / "held").write_text(str(os.getpid()))
+            signal.pause()
+
+    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def held(*args: Any, **kwargs: Any) -> Any:
+            self.at(f"before {name}")
+            result = call(*args, **kwargs)
+            self.at(f"after {name}")
+            return result
+
+        return held
+
+
+def main(folder: Path) -> int:
+    """`walt-loop serve --once` with fakes; what devices were told goes to FOLDER/told.jsonl."""
+    logging.basicConfig(level=logging.INFO)
+    held = _Held(folder)
+
+    def tell(devices: Sequence[DeviceTopics], desired: Desired) -> None:
+        with (folder / "told.jsonl").open("ab") as file:
+            file.write(msgspec.json.encode(desired) + b"\n")
+
+    loop = Loop(folder, truths={"cam-1": folder / "truth"}, tell=tell)
+    loop.store.export_clipart = held.around("clipart", loop.store.export_clipart)  # type: ignore[method-assign]
+    loop.repository.publish = held.around("publish", loop.repository.publish)  # type: ignore[method-assign]
+    worker = loop.worker(lease_s=1.0)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    try:
+        worker.run()
+    except WaltError as error:
+        sys.stderr.write(f"walt-loop: {error}\n")
+        return 1
+    return 0
+
+
+def clipart_of(loop: Loop, camera: str = "cam-1", number: int = 1) -> ClipArt:
+    """The frozen clip art of a generation."""
+    path = loop.home / "generations" / camera / str(number) / "clipart" / "clipart.json"
+    return msgspec.json.decode(path.read_bytes(), type=ClipArt)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.walt_train.loop.serve.loop import CROPS, Loop, clipart_of, crop, fill, plate, truth
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.labels import Label
+from walt_edge.contract.messages import Desired
+from walt_edge.contract.topics import DeviceTopics
+from walt_train.loop.children import Station
+from walt_train.loop.publish.files import BusyError, write_whole
+from walt_train.loop.serve.folder import Folder, read_progress
+from walt_train.loop.serve.gate import Decision, Verdict
+from walt_train.loop.serve.jobs import LeaseLostError, Order, State, StepName
+from walt_train.loop.serve.steps import Judging, Watch
+from walt_train.loop.serve.worker import ServeError
+
+
+@pytest.fixture
+def wishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that makes programs fail."""
+    monkeypatch.setenv("WALT_FAKE", str(tmp_path / "fake.json"))
+    return tmp_path / "fake.json"
+
+
+def judged(loop: Loop, **quality: float) -> Loop:
+    """Lets models be judged; qualities by the fake model's text, `motion` has 40 and a model 60."""
+    loop.truths["cam-1"] = truth(loop.folder / "truth", {"motion": 40.0, **quality})
+    return loop
+
+
+def verdict_of(loop: Loop, number: int = 1) -> Verdict:
+    path = loop.home / "generations" / "cam-1" / str(number) / "verdict.json"
+    return msgspec.json.decode(path.read_bytes(), type=Verdict)
+
+
+def test_from_clip_art_to_a_release(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    fill(loop.store)
+    with caplog.at_level(logging.INFO):
+        judged(loop).worker(seed=4, training_steps=300).run()
+    [generation] = loop.generations
+    assert (generation.state, generation.seed, generation.training_steps) == (State.DONE, 4, 300)
+    assert generation.reason.startswith("passed: mask IoU at γ=0.5 60.0 against 40.0 of motion, +20.0 points")
+    [release] = loop.releases
+    assert loop.told == [(["test/walt-test"], Desired(release=1, target=release.target, sha256=release.sha256))]
+    folder = Folder.of(loop.home, generation)
+    progress = read_progress(folder.progress)
+    assert progress is not None
+    assert (progress.state, progress.trained_steps, progress.training_steps) == (State.DONE, 7, 300)
+    assert [(step.name, step.state) for step in progress.steps] == [(name, State.DONE) for name in StepName]
+    assert generation.clipart_sha256 == generation.step(StepName.CLIPART).result["sha256"]
+    said = [record.message for record in caplog.records if "cam-1" in record.message]
+    for name in StepName:
+        assert any(f"generation 1: {name} begins" in line for line in said)
+        assert any(f"generation 1: {name} done in" in line for line in said)
+    assert {path.name for path in (folder.root / "logs").iterdir()} == {
+        f"{name}-1.log" for name in ("train", "export", "motion", "candidate")
+    }
+
+
+def test_a_candidate_that_is_no_better_is_kept_and_not_published(loop: Loop) -> None:
+    fill(loop.store)
+    with pytest.raises(ServeError, match=r"cam-1 generation 1: refused: .* \+3\.0 points .* expected \+5 or more$"):
+        judged(loop, motion=57.0).worker().run()
+    [generation] = loop.generations
+    assert generation.state is State.REFUSED
+    assert generation.step(StepName.JUDGE).state is State.DONE
+    assert generation.step(StepName.PUBLISH).state is State.REFUSED
+    assert Folder.of(loop.home, generation).bundle.is_file()
+    assert verdict_of(loop).decision is Decision.REFUSED
+    assert (loop.releases, loop.told) == ([], [])
+
+
+def test_without_truth_nothing_is_published(loop: Loop) -> None:
+    fill(loop.store)
+    with pytest.raises(ServeError, match=r"unjudged: no truth for cam-1 .*--publish-unjudged"):
+        loop.worker().run()
+    assert (verdict_of(loop).decision, loop.releases) == (Decision.UNJUDGED, [])
+
+
+def test_without_truth_something_is_published_if_asked(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    fill(loop.store)
+    loop.publish_unjudged = True
+    loop.worker().run()
+    assert (verdict_of(loop).decision, len(loop.releases)) == (Decision.UNJUDGED, 1)
+    assert "unjudged: no truth for cam-1 (--truth cam-1=DIR); published as asked" in caplog.text
+
+
+@pytest.mark.parametrize(("second", "state", "releases"), [(64.0, State.DONE, 2), (60.5, State.REFUSED, 1)])
+def test_a_later_generation_has_to_beat_the_champion(loop: Loop, second: float, state: State, releases: int) -> None:
+    fill(loop.store)
+    judged(loop, **{f"0 {2 * CROPS}": second}).worker().run()
+    fill(loop.store, numbers=range(10, 10 + CROPS))
+    worker = loop.worker()
+    if state is State.REFUSED:
+        with pytest.raises(ServeError, match=r"generation 2: refused: .* of fake, \+0\.5 points"):
+            worker.run()
+    else:
+        worker.run()
+    assert [generation.state for generation in loop.generations] == [State.DONE, state]
+    assert (len(loop.releases), len(loop.told)) == (releases, releases)
+    assert verdict_of(loop, 2).against == "fake"
+
+
+def test_held_out_crops_never_train(loop: Loop) -> None:
+    fill(loop.store)
+    fill(loop.store, numbers=range(20, 30), holdout=True)
+    judged(loop).worker().run()
+    clips = clipart_of(loop).clips
+    assert len(clips) == CROPS
+    assert not any(clip.header.holdout for clip in clips)
+
+
+def test_one_class_alone_trains_with_a_warning(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    fill(loop.store, label=Label.PERSON)
+    judged(loop).worker().run()
+    assert "cam-1 generation 1: no vehicle in its clip art, so it will know none" in caplog.text
+    assert loop.generations[0].step(StepName.CLIPART).result["labels"] == ["person"]
+
+
+def test_a_step_that_fails_three_times_fails_its_generation_alone(loop: Loop, wishes: Path) -> None:
+    wishes.write_text(json.dumps({"fail": "cam-1/1/clipart", "words": "No space left on device"}))
+    for camera in ("cam-1", "cam-2"):
+        fill(loop.store, camera)
+        loop.truths[camera] = truth(loop.folder / "truth")
+    failure = (
+        r"cam-1 generation 1: train failed: train: ended with status 1: walt-fake: No space left on device \(log"
+    )
+    with pytest.raises(ServeError, match=failure) as caught:
+        loop.worker().run()
+    assert "\n" not in str(caught.value)
+    bad, good = loop.generations
+    assert (bad.state, bad.step(StepName.TRAIN).failures, good.state) == (State.FAILED, 3, State.DONE)
+    assert {path.name for path in (Folder.of(loop.home, bad).root / "logs").iterdir()} == {
+        f"train-{attempt}.log" for attempt in (1, 2, 3)
+    }
+
+
+def test_a_full_disk_is_one_line(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(loop.store)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "/clipart")
+
+    monkeypatch.setattr(loop.store, "export_clipart", full)
+    with pytest.raises(ServeError, match=r"^cam-1 generation 1: clipart failed: No space left on device: /clipart$"):
+        loop.worker().run()
+
+
+def test_a_disk_that_is_freed_again(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(loop.store)
+    tries = []
+
+    def first_full(path: Path, data: bytes) -> None:
+        tries.append(path)
+        if len(tries) == 1:
+            raise OSError(28, "No space left on device")
+        write_whole(path, data)
+
+    monkeypatch.setattr("walt_train.loop.serve.steps.write_whole", first_full)
+    judged(loop).worker().run()
+    [generation] = loop.generations
+    assert (generation.state, generation.step(StepName.JUDGE).failures) == (State.DONE, 1)
+
+
+def test_a_broker_that_is_away_means_no_second_release(loop: Loop) -> None:
+    fill(loop.store)
+    calls: list[Desired] = []
+
+    def tell(devices: Sequence[DeviceTopics], desired: Desired) -> None:
+        calls.append(desired)
+        if len(calls) < 3:
+            raise WaltError("broker away")
+
+    loop.tell = tell
+    judged(loop).worker().run()
+    assert [one.release for one in calls] == [1, 1, 1]
+    assert [release.number for release in loop.releases] == [1]
+
+
+def test_another_publisher_is_waited_for(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(loop.store)
+    publish = loop.repository.publish
+    busy = [BusyError("another publisher is at work")]
+
+    def sometimes(bundle: Path) -> Any:
+        if busy:
+            raise busy.pop()
+        return publish(bundle)
+
+    monkeypatch.setattr(loop.repository, "publish", sometimes)
+    judged(loop).worker().run()
+    assert len(loop.releases) == 1
+
+
+def test_a_lost_lease_ends_the_child_and_publishes_nothing(
+    loop: Loop, wishes: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wishes.write_text(json.dumps({"hold": "walt-train fit"}))
+    fill(loop.store)
+    worker = judged(loop).worker("mine", lease_s=0.3, once=False)
+    stations: list[Station] = []
+    look = Station.__dict__["running"].fget
+
+    def running(station: Station) -> bool:
+        """Gives the generation to somebody else once training is held."""
+        if (loop.folder / "held").exists() and not stations:
+            stations.append(station)
+            with loop.store.engine.begin() as connection:
+                connection.exec_driver_sql("update generations set owner = 'theirs', until_us = 9000000000000000")
+            monkeypatch.setattr(worker, "_begin_one", worker.stop)
+        return bool(look(station))
+
+    monkeypatch.setattr(Station, "running", property(running))
+    worker.run()
+    [generation] = loop.generations
+    assert (generation.owner, generation.step(StepName.TRAIN).state) == ("theirs", State.RUNNING)
+    assert "another worker has taken it" in caplog.text
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((loop.folder / "held").read_text()), 0)
+    assert not loop.releases
+
+
+def test_nothing_is_published_under_a_lost_lease(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(loop.store)
+    jobs = loop.jobs("mine")
+    generation = jobs.create(Order(camera="cam-1", recipe="demo", seed=0, training_steps=1, crops=6, tracks=6))
+    assert generation is not None
+    worker = judged(loop).worker("mine")
+    workshop = worker._workshop
+    for name in list(StepName)[:-1]:
+        generation = jobs.begin(generation, name)
+        outcome = workshop.do(name, generation, Watch())
+        generation = jobs.finish(generation, name, outcome.result, outcome.line)
+    with loop.store.engine.begin() as connection:
+        connection.exec_driver_sql("update generations set owner = 'theirs'")
+    with pytest.raises(LeaseLostError):
+        workshop.do(StepName.PUBLISH, generation, Watch())
+    assert not loop.releases
+
+
+def test_it_says_once_what_it_waits_for(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.store.add_group([plate(), crop(1), crop(2, holdout=True)])
+    worker = loop.worker(once=False, poll_s=0.0)
+    turns = iter([lambda: None, lambda: None, worker.stop])
+    monkeypatch.setattr(worker, "_keep", lambda: next(turns)())
+    with caplog.at_level(logging.INFO):
+        worker.run()
+    assert [r.message for r in caplog.records if "cam-1" in r.message] == ["cam-1: 1 of 4 crops, 1 of 2 objects"]
+
+
+def test_the_only_truth_judges_the_only_camera(loop: Loop) -> None:
+    fill(loop.store)
+    worker = loop.worker()
+    worker._workshop._judging = Judging(only_truth=truth(loop.folder / "truth"))
+    worker.run()
+    assert verdict_of(loop).decision is Decision.PASSED
+    fill(loop.store, "cam-2")
+    with pytest.raises(ServeError, match="cam-2 generation 1: unjudged: no truth for cam-2"):
+        worker.run()
