@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,12 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture(autouse=True)
-def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Programs, "installed", lambda gpus: programs())
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def serve(folder: Path, *words: str) -> int:
@@ -87,7 +92,7 @@ def test_a_broker_that_is_not_there(loop: Loop, tmp_path: Path, capsys: pytest.C
         (["--truth", "nowhere"], "--truth nowhere holds no annotations.json"),
         (["--truth", "cam 1=x"], "camera 'cam 1' is not a name"),
         (["--tls-cert", "x"], "--tls-cert and --tls-key go together"),
-        (["--tls-cert", "x", "--tls-key", "y"], "cannot use the certificate x and the key y"),
+        (["--tls-cert", "x", "--tls-key", "y"], "cannot use the certificate x and key y"),
         (["--cert", "x"], "--cert and --key need --ca"),
         (["--http", "8080"], "'8080' is not HOST:PORT"),
         (["--http", "203.0.113.1:80"], "cannot listen on 203.0.113.1:80"),
