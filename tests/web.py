@@ -27,12 +27,14 @@ class Web:
         tls: Makes it https.
         answers: Ends of paths, and what answers them.
         asked: Paths, in the order in which they were asked for.
+        logins: Every `Authorization` that came, or None.
     """
 
     folder: Path
     tls: ssl.SSLContext | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    logins: set[str | None] = field(default_factory=set)
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer((HOST, 0), functools.partial(_Handler, self))
@@ -66,6 +68,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._web.asked.append(self.path)
+        self._web.logins.add(self.headers.get("Authorization"))
         self.path = urlsplit(self.path).path  # A proxy is asked for whole addresses.
         answer = next((one for end, one in self._web.answers.items() if self.path.endswith(end)), None)
         try:

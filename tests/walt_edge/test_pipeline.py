@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundles import manifest
 from tests.fakes.edge import RememberingSender, ScriptedCamera, ScriptedEyes, raising
+from tests.fakes.models import ScriptedModel
 from walt_edge.camera import CameraError, CameraTimeout
-from walt_edge.contract.messages import SpoolCounts
+from walt_edge.contract.messages import Desired, SpoolCounts
+from walt_edge.journal import FILE_NAME, Journal
 from walt_edge.pipeline import Pipeline, PipelineError, PipelineSettings
 from walt_edge.privacy import PrivacyError, SealedEnvelope
 from walt_edge.spool import Spool, SpoolFullError
 from walt_edge.telemetry import Meter, Times
+from walt_edge.update.holder import Fitted
 from walt_edge.vision.drift import MovingCameraError
 
 
@@ -159,6 +164,28 @@ def test_telemetry_counts_and_times(spool: Spool) -> None:
     assert last.spool == spool.counts()
     assert 0 < last.step_ms_p50 <= last.step_ms_p99
     assert 0 < last.frame_age_ms_p50 <= last.frame_age_ms_p99 < 60_000
+
+
+@pytest.mark.parametrize("script", [{}, {"predict": "raises"}])
+def test_what_a_model_sees_is_not_mined_and_its_failures_lose_no_frame(
+    spool: Spool, tmp_path: Path, script: dict[str, str]
+) -> None:
+    eyes = ScriptedEyes(failing=[3])
+    agent = pipeline(ScriptedCamera(30), eyes, spool)
+    agent.journal = Journal(tmp_path / "journal", every=10)
+    wish = Desired(release=7, target="street-7.walt", sha256="7" * 64)
+    agent.models.offer(Fitted(ScriptedModel(manifest(), wish.sha256, script), wish, 1000.0))
+    agent.run(threading.Event())
+    agent.journal.close()
+    assert agent.meter.frames_processed == 29
+    assert waiting(spool) == eyes.made
+    lines = [json.loads(line) for line in (tmp_path / "journal" / FILE_NAME).read_text().splitlines()][:-1]
+    releases = [line["model_release"] for line in lines]
+    assert releases == ([7] * 20 + [0] * 9 if script else [7] * 29)
+    assert [len(line["prediction"]["instances"]) for line in lines if "prediction" in line] == (
+        [0, 0] if script else [1, 1, 1]
+    )
+    assert agent.telemetry().model_release == (0 if script else 7)
 
 
 def test_percentiles_are_of_the_newest_samples() -> None:

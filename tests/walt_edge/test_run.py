@@ -81,6 +81,9 @@ def last_line(ended: subprocess.CompletedProcess[str]) -> str:
         ({"--journal": "/dev/null/journal"}, 1, "cannot write the journal"),
         ({"--detector": "/absent.onnx"}, 1, "/absent.onnx"),
         ({"--frames": "0"}, 2, "0 is not 1 or more"),
+        ({"--updates": f"http://{HOST}:1"}, 2, "--updates needs --trust FILE at the first start"),
+        ({"--updates": "home.local"}, 2, "is no http:// or https:// URL"),
+        ({"--trust": "root.json"}, 2, "need --updates URL"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(

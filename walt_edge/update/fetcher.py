@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -64,6 +64,7 @@ class Fetcher(FetcherInterface):
             # Whether and when to try again is decided above, where a person is told.
             "retries": urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=_MAX_REDIRECTS),
             "ca_certs": str(ca) if ca else None,
+            "headers": {"User-Agent": "walt-edge"},
         }
 
     @contextmanager
@@ -90,8 +91,7 @@ class Fetcher(FetcherInterface):
     def _fetch(self, url: str) -> Iterator[bytes]:
         deadline_s = time.monotonic() + self._limits.total_s
         try:
-            with self._pool(url) as pool:
-                response = pool.request("GET", url, preload_content=False)
+            with self._pool(url) as pool, closing(pool.request("GET", url, preload_content=False)) as response:
                 if response.status >= 400:
                     raise DownloadHTTPError(f"{redact(url)} answers {response.status}", response.status)
                 # One read at a time: a server that drips must not hold us beyond the deadline.
@@ -107,11 +107,15 @@ class Fetcher(FetcherInterface):
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
         host = parts.hostname or ""
+        options = dict(self._options)
+        if parts.username:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            options["headers"] = options["headers"] | urllib3.make_headers(basic_auth=login)
         proxies = {} if proxy_bypass(host) else getproxies()
         proxy = proxies.get(parts.scheme) or proxies.get("all")
         if proxy:
-            return urllib3.ProxyManager(proxy, **self._options)
-        return urllib3.PoolManager(**self._options)
+            return urllib3.ProxyManager(proxy, **options)
+        return urllib3.PoolManager(**options)
 
 
 def _words(error: urllib3.exceptions.HTTPError) -> str:

@@ -34,7 +34,7 @@ LOG = logging.getLogger(__name__)
 
 _PINNED = "trusted-root.json"
 _METADATA = "metadata"
-_LIMITS = UpdaterConfig(max_root_rotations=64, max_delegations=0, app_user_agent="walt-edge")
+_LIMITS = UpdaterConfig(max_root_rotations=64, max_delegations=0)
 _WHAT_IS_WRONG: tuple[tuple[type[Exception], str], ...] = (
     (
         ExpiredMetadataError,
@@ -119,6 +119,8 @@ def _pin(folder: Path, given: Path | None) -> bytes:
     path = folder / _PINNED
     try:
         (folder / _METADATA).mkdir(parents=True, exist_ok=True)
+        for left_by_a_crash in (folder / _METADATA).glob("tmp*"):
+            left_by_a_crash.unlink()
         if path.exists():
             pinned = path.read_bytes()
             if given is not None and given.read_bytes() not in (pinned, *_known_roots(folder)):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.broker import HOST
 from tests.fakes.models import write_scripted
+from tests.killing import kill_at_every_step
 from tests.web import Web
 from walt_edge.contract.messages import Desired
 from walt_edge.update.errors import UnreachableError
+from walt_edge.update.slots import Slots
 from walt_edge.update.trust import Trust
 from walt_train.loop.publish.repository import Repository
 
@@ -53,7 +58,34 @@ def test_a_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.
         trust = Trust(tmp_path / "a", "http://user:secret@updates.invalid/", tmp_path / "served/root.json")
         trust.fetch(wish, tmp_path / "got.walt")
         assert proxy.asked[-1].startswith("http://")
+        assert proxy.logins == {"Basic " + base64.b64encode(b"user:secret").decode()}
         proxy.folder = tmp_path
         with pytest.raises(UnreachableError, match="answers 404") as raised:
             trust.fetch(wish, tmp_path / "got.walt")
         assert "secret" not in str(raised.value)
+
+
+def test_killed_at_any_moment_of_an_update_the_next_start_takes_it(tmp_path: Path) -> None:
+    wish = publish(tmp_path)
+    folder = tmp_path / "agent"
+    with Web(tmp_path / "served") as web:
+
+        def take() -> Slots:
+            slots = Slots(folder / "models")
+            Trust(folder / "updates", web.url, tmp_path / "served/root.json").fetch(wish, slots.candidate)
+            slots.commit(wish)
+            return slots
+
+        def prepare() -> Callable[[], object]:
+            shutil.rmtree(folder, ignore_errors=True)
+            return take
+
+        steps = 0
+        for _ in kill_at_every_step(prepare):
+            steps += 1
+            path = take().active_path
+            assert path is not None
+            assert path.read_bytes() == (tmp_path / "street.walt").read_bytes()
+            assert sorted(one.name for one in (folder / "models").iterdir() if one.suffix == ".partial") == []
+            assert not list((folder / "updates/metadata").glob("tmp*"))
+    assert steps > 20
