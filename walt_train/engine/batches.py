@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from walt_edge.contract.masks import PatchMask
 from walt_edge.runtimes.onnx_detector import letterbox
 from walt_train.data.sample import AmodalSample, Samples
 from walt_train.model.anchors import fit_anchors
@@ -24,6 +25,8 @@ VISIBLE_MIN_PX = 12
 """Pixels of the input; an object that shows less is not asked for."""
 HIDDEN_MAX = 0.9
 """Nor one of which more than this share is hidden."""
+PAD_LEVEL = 114
+"""Of what lies outside a picture, as the letterbox has it."""
 _SURVEYED = 64
 """Samples that anchors and the empty scene are taken from."""
 
@@ -36,6 +39,7 @@ class Example:
 
     Attributes:
         picture: (H, W, 3) uint8 BGR, letterboxed.
+        scene: The same without its objects.
         boxes: (n, 4) float32 amodal xyxy, pixels of the input.
         labels: (n,) int64 Label values.
         rois: (r, 4) float32: boxes of objects, moved a little.
@@ -43,15 +47,27 @@ class Example:
     """
 
     picture: NDArray[np.uint8]
+    scene: NDArray[np.uint8]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     rois: NDArray[np.float32]
     targets: NDArray[np.float32]
 
 
-def make_example(sample: AmodalSample, recipe: Recipe, random: np.random.Generator) -> Example:
-    """Letterboxes a sample, drops what cannot be seen, and draws mask RoIs with their targets."""
+def make_example(
+    sample: AmodalSample, scene_bgr: NDArray[np.uint8], recipe: Recipe, random: np.random.Generator
+) -> Example:
+    """Moves and letterboxes a sample, drops what cannot be seen, and draws mask RoIs with their targets.
+
+    Args:
+        sample: Of a fixed camera.
+        scene_bgr: The empty scene in the sample's size.
+        recipe: Says how.
+        random: All chance comes from it.
+    """
     width, height = recipe.network.input_wh
+    if random.random() < recipe.training.shift_chance:
+        sample, scene_bgr = _shifted(sample, scene_bgr, recipe.training.shift, random)
     picture, scale = letterbox(sample.image_bgr, (height, width))
     boxes = np.array([thing.amodal.box_xyxy for thing in sample.objects], np.float64).reshape(-1, 4)
     draws = max(1, recipe.training.rois // max(1, len(boxes)))
@@ -65,11 +81,38 @@ def make_example(sample: AmodalSample, recipe: Recipe, random: np.random.Generat
     targets = [soft_targets(layers[index], rois[index]) for index in taught]
     return Example(
         picture,
+        letterbox(scene_bgr, (height, width))[0],
         (boxes[shown] * scale).astype(np.float32),
         np.array([int(sample.objects[index].label) for index in shown], np.int64),
         (rois[taught].reshape(-1, 4) * scale).astype(np.float32),
         np.concatenate([np.zeros((0, len(Head), CHANNELS, MAP_SIDE, MAP_SIDE), np.float32), *targets]),
     )
+
+
+def _shifted(
+    sample: AmodalSample, scene_bgr: NDArray[np.uint8], most: float, random: np.random.Generator
+) -> tuple[AmodalSample, NDArray[np.uint8]]:
+    """Both moved by the same number of whole pixels; what comes in is grey, what leaves is cut off."""
+    height, width = sample.image_bgr.shape[:2]
+    right, down = (np.array([width, height]) * random.uniform(-most, most, 2)).astype(int).tolist()
+
+    def moved(patch: PatchMask) -> PatchMask:
+        inside = PatchMask(patch.x + right, patch.y + down, patch.mask).full(height, width)
+        return PatchMask.from_full(inside)
+
+    whole = [replace(thing, amodal=moved(thing.amodal)) for thing in sample.objects]
+    kept = [order for order, thing in enumerate(whole) if thing.amodal.area > 0]
+    static = tuple((sum(order < nearer for order in kept), moved(patch)) for nearer, patch in sample.static)
+    picture, scene = (_moved_picture(image, right, down) for image in (sample.image_bgr, scene_bgr))
+    return replace(sample, image_bgr=picture, objects=tuple(whole[order] for order in kept), static=static), scene
+
+
+def _moved_picture(image_bgr: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uint8]:
+    move = np.array([[1, 0, right], [0, 1, down]], np.float64)
+    size_wh = image_bgr.shape[1::-1]
+    grey = (PAD_LEVEL,) * 3
+    moved: NDArray[np.uint8] = cv2.warpAffine(image_bgr, move, size_wh, flags=cv2.INTER_NEAREST, borderValue=grey)
+    return moved
 
 
 def _jitter(
@@ -95,6 +138,7 @@ class StepBatches(Dataset[Batch]):
 
     Args:
         samples: The data set; its epochs follow one another, each in an order of its own.
+        scene_bgr: The empty scene in the size of its pictures.
         recipe: Says how many pictures and RoIs.
         seed: Of orders and RoIs.
         rank: Of this process.
@@ -103,8 +147,17 @@ class StepBatches(Dataset[Batch]):
 
     metainfo: dict[str, object] = {}  # noqa: RUF012 - mmengine asks for it
 
-    def __init__(self, samples: Samples, recipe: Recipe, *, seed: int, rank: int = 0, world: int = 1) -> None:
-        self._samples, self._recipe, self._seed = samples, recipe, seed
+    def __init__(
+        self,
+        samples: Samples,
+        scene_bgr: NDArray[np.uint8],
+        recipe: Recipe,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._samples, self._scene, self._recipe, self._seed = samples, scene_bgr, recipe, seed
         self._rank, self._world = rank, world
 
     def __len__(self) -> int:
@@ -121,7 +174,7 @@ class StepBatches(Dataset[Batch]):
         epoch, index = divmod(place, len(self._samples))
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
         random = np.random.default_rng([self._seed, epoch, index, 1])
-        return make_example(self._samples.sample(epoch, int(order[index])), self._recipe, random)
+        return make_example(self._samples.sample(epoch, int(order[index])), self._scene, self._recipe, random)
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -129,6 +182,7 @@ def collate(examples: list[Example]) -> Batch:
     rois = [np.insert(example.rois, 0, index, axis=1) for index, example in enumerate(examples)]
     return {
         "pictures": torch.from_numpy(np.stack([example.picture for example in examples])),
+        "scenes": torch.from_numpy(np.stack([example.scene for example in examples])),
         "boxes": [torch.from_numpy(example.boxes) for example in examples],
         "labels": [torch.from_numpy(example.labels) for example in examples],
         "mask_rois": torch.from_numpy(np.concatenate(rois)),
@@ -180,17 +234,23 @@ def survey(samples: Samples, network: Network) -> tuple[Network, NDArray[np.uint
     """What the data tells before training: anchors that fit its objects, and the empty scene.
 
     Returns:
-        The network with anchors; (H, W, 3) uint8 letterboxed median of the pictures.
+        The network with anchors; the mean of what the objects leave free, (H, W, 3) uint8 BGR.
     """
-    width, height = network.input_wh
-    pictures, sizes = [], []
+    frame_w, frame_h = samples.frame_wh
+    scale = min(network.input_wh[0] / frame_w, network.input_wh[1] / frame_h)
+    levels = np.zeros((frame_h, frame_w, 3), np.float64)
+    counts = np.zeros((frame_h, frame_w, 1), np.float64)
+    sizes = []
     for index in np.unique(np.linspace(0, len(samples) - 1, _SURVEYED).astype(int)):
         sample = samples.sample(0, int(index))
-        picture, scale = letterbox(sample.image_bgr, (height, width))
-        pictures.append(picture)
-        boxes = np.array([thing.amodal.box_xyxy for thing in sample.objects], np.float64).reshape(-1, 4)
-        sizes.append((boxes[:, 2:] - boxes[:, :2]) * scale)
-    everything = np.concatenate(sizes)
-    if not network.anchors_wh and len(everything):
-        network = msgspec.structs.replace(network, anchors_wh=fit_anchors(everything, network.anchors))
-    return network, np.median(np.stack(pictures), axis=0).astype(np.uint8)
+        # Where objects always stand, what is seen of them has to do.
+        free = np.full((frame_h, frame_w, 1), 1.0)
+        for thing in sample.objects:
+            x0, y0, x1, y1 = thing.amodal.box_xyxy
+            free[y0:y1, x0:x1][thing.amodal.mask] = 1e-6
+            sizes.append(((x1 - x0) * scale, (y1 - y0) * scale))
+        levels += sample.image_bgr * free
+        counts += free
+    if not network.anchors_wh and sizes:
+        network = msgspec.structs.replace(network, anchors_wh=fit_anchors(np.array(sizes), network.anchors))
+    return network, (levels / counts).round().astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from walt_edge.contract.labels import Label
+from walt_edge.runtimes.onnx_detector import letterbox
+from walt_train.clipart.settings import JUDGING, TRAINING
 from walt_train.data import open_samples
-from walt_train.data.sample import Samples
+from walt_train.data.sample import Samples, Split
 from walt_train.engine.batches import StepBatches, step_loader, survey
 from walt_train.engine.checkpoint import CheckpointManifest, write_checkpoint
 from walt_train.engine.curves import Curves
@@ -61,7 +64,7 @@ def fit(wanted: Fit) -> Path:
         WaltError: The data is missing, malformed or not enough.
     """
     training = wanted.recipe.training
-    samples = open_samples(wanted.data, split="train", per_epoch=training.per_epoch, seed=wanted.seed)
+    samples = _open_whole(wanted.data, split="train", per_epoch=training.per_epoch, seed=wanted.seed)
     place = Place.here()
     plan = Plan(recipe=wanted.recipe, seed=wanted.seed, data_sha256=samples.sha256, processes=place.world)
     state = settle(plan, wanted.out) if place.rank == 0 else _state_of(wanted.out)
@@ -73,12 +76,25 @@ def fit(wanted: Fit) -> Path:
         raise FitError(f"{wanted.data} shows no object at all: nothing can be learned from it")
     recipe = msgspec.structs.replace(wanted.recipe, network=network)
     net = _new_network(recipe, scene, wanted.seed)
-    weights = _train(wanted, recipe, samples, net, place, state)
+    weights = _train(
+        wanted,
+        recipe,
+        StepBatches(samples, scene, recipe, seed=wanted.seed, rank=place.rank, world=place.world),
+        net,
+        place,
+        state,
+    )
     if place.rank != 0:
         return wanted.out / CHECKPOINT
     net = net.cpu()
     net.load_state_dict(weights)
     return _finish(wanted, recipe, samples, net.eval(), place.world)
+
+
+def _open_whole(folder: Path, *, split: Split, per_epoch: int, seed: int) -> Samples:
+    """Whole frames: pictures that are cut out at will have no place before a fixed camera's empty scene."""
+    settings = dataclasses.replace(TRAINING, crop_chance=0.0) if split == "train" else JUDGING
+    return open_samples(folder, split=split, per_epoch=per_epoch, seed=seed, settings=settings)
 
 
 def _state_of(folder: Path) -> Path | None:
@@ -89,12 +105,13 @@ def _state_of(folder: Path) -> Path | None:
 def _new_network(recipe: Recipe, scene: NDArray[np.uint8], seed: int) -> WaltNet:
     torch.manual_seed(seed)
     net = WaltNet(recipe.network)
-    net.input.plate.copy_(torch.from_numpy(scene).permute(2, 0, 1))
+    width, height = recipe.network.input_wh
+    net.input.plate.copy_(torch.from_numpy(letterbox(scene, (height, width))[0]).permute(2, 0, 1))
     return net
 
 
 def _train(
-    wanted: Fit, recipe: Recipe, samples: Samples, net: WaltNet, place: Place, state: Path | None
+    wanted: Fit, recipe: Recipe, batches: StepBatches, net: WaltNet, place: Place, state: Path | None
 ) -> dict[str, Tensor]:
     # Imported here: it takes seconds, and bad input should be told at once.
     from walt_train.model.mm_adapter import AmodalDetector, StepHook, train
@@ -102,7 +119,6 @@ def _train(
     if state is not None and place.rank == 0:
         _LOG.warning("going on with the training in %s", wanted.out)
     training = recipe.training
-    batches = StepBatches(samples, recipe, seed=wanted.seed, rank=place.rank, world=place.world)
     folder = wanted.out / RESUME
     with Curves(wanted.out, training.steps, shown=place.rank == 0) as curves:
 
@@ -145,7 +161,7 @@ def _workers(world: int) -> int:
 
 def _finish(wanted: Fit, recipe: Recipe, samples: Samples, net: WaltNet, world: int) -> Path:
     count = recipe.training.validation
-    held_out = open_samples(wanted.data, split="validation", per_epoch=count, seed=wanted.seed)
+    held_out = _open_whole(wanted.data, split="validation", per_epoch=count, seed=wanted.seed)
     threshold, figures = judge(net, held_out, count)
     write_golden(held_out, wanted.out)
     manifest = CheckpointManifest(

@@ -44,7 +44,8 @@ def count_gpus(wanted: int | None) -> int:
     if wanted is None:
         return there
     if wanted < 0 or wanted > there:
-        raise UsageError(f"{wanted} GPUs asked for, this machine has {there}: give --gpus 0..{there} (0 is the CPU)")
+        choice = f"0 to {there}" if there else "0"
+        raise UsageError(f"{wanted} GPUs asked for, this machine has {there}: give --gpus {choice} (0 is the CPU)")
     return wanted
 
 

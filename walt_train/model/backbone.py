@@ -42,12 +42,13 @@ class PictureInput(nn.Module):
         rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("place", torch.stack([columns, rows]), persistent=False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 BGR to (B, 8 or 5, H, W) float32."""
+    def forward(self, pictures: Tensor, scenes: Tensor | None = None) -> Tensor:
+        """(B, H, W, 3) uint8 BGR to (B, 8 or 5, H, W) float32; `scenes`, of the same shape, replace the plate."""
         levels = pictures.permute(0, 3, 1, 2).float()
+        plate = self.plate if scenes is None else scenes.permute(0, 3, 1, 2).float()
         parts = [(levels - _MEAN_LEVEL) / _LEVEL_SPREAD]
         if self.background:
-            parts.append((levels - self.plate) / _DIFFERENCE_SPREAD)
+            parts.append((levels - plate) / _DIFFERENCE_SPREAD)
         parts.append(self.place.expand(levels.shape[0], -1, -1, -1))
         return torch.cat(parts, dim=1)
 

@@ -43,10 +43,11 @@ with _contained():
     from mmengine.config import ConfigDict
     from mmengine.hooks import EMAHook, Hook
     from mmengine.model import BaseModel
+    from mmengine.registry import DefaultScope
     from mmengine.runner import Runner
     from mmengine.structures import InstanceData
 
-    register_all_modules(init_default_scope=True)
+    register_all_modules(init_default_scope=False)
 
 
 class _ProposalHead(RPNHead):  # type: ignore[misc]
@@ -82,7 +83,7 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
     """WALT-Net with mmdet's losses of its proposals and boxes, and ours of its masks."""
 
     def __init__(self, net: WaltNet, mask_loss: MaskLoss) -> None:
-        with _contained():
+        with _contained(), DefaultScope.overwrite_default_scope("mmdet"):
             super().__init__()
             self.net = net
             self.rpn = _ProposalHead(net.proposal_head.forward, **_rpn_settings(net.network))
@@ -95,6 +96,7 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
     def forward(
         self,
         pictures: Tensor,
+        scenes: Tensor,
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
         mask_rois: Tensor,
@@ -105,6 +107,7 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
 
         Args:
             pictures: (B, H, W, 3) uint8 BGR, letterboxed.
+            scenes: The empty scene as each picture would show it, of the same shape.
             boxes: For each picture (n, 4) float32 amodal xyxy, pixels of the input.
             labels: For each picture (n,) int64 Label values.
             mask_rois: (R, 5): picture, xyxy.
@@ -115,7 +118,7 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
         width, height = self.net.network.input_wh
         samples = [_data_sample(b, k - 1, (height, width)) for b, k in zip(boxes, labels, strict=True)]
         objects = [_data_sample(b, torch.zeros_like(k), (height, width)) for b, k in zip(boxes, labels, strict=True)]
-        feature = self.net.features(pictures)
+        feature = self.net.features(pictures, scenes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             losses, proposals = self.rpn.loss_and_predict((feature,), objects, proposal_cfg=_nms(self.net.network))
@@ -249,7 +252,7 @@ class StepHook(Hook):  # type: ignore[misc]
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """A step is done."""
-        self.after(batch_idx + 1, {name: float(value) for name, value in outputs.items()})
+        self.after(batch_idx + 1, {name: value.item() for name, value in outputs.items()})
         self.save(batch_idx + 1, lambda path: _write_state(runner, path))
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
@@ -309,11 +312,11 @@ def train(
             log_level=logging.ERROR,
             load_from=None if resume_from is None else str(resume_from),
             resume=resume_from is not None,
+            default_scope="mmdet",
             experiment_name=f"walt-{id(detector)}",
         )
     torch.set_num_threads(threads)  # mmengine sets one
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _contained():
         runner.train()
     state = average.ema_model.module.net.state_dict()
     return {name: value.detach().cpu().clone() for name, value in state.items()}

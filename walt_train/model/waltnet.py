@@ -99,9 +99,12 @@ class WaltNet(nn.Module):
         self.mask_heads = MaskHeads(width, network.mask_width)
         self.register_buffer("anchors", _anchor_grid(network), persistent=False)
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """(B, H, W, 3) uint8 BGR to the feature map (B, C, H / 4, W / 4)."""
-        feature: Tensor = self.backbone(self.input(pictures))
+    def features(self, pictures: Tensor, scenes: Tensor | None = None) -> Tensor:
+        """(B, H, W, 3) uint8 BGR to the feature map (B, C, H / 4, W / 4).
+
+        In training a picture may be moved; then `scenes`, of the same shape, are the empty scene moved alike.
+        """
+        feature: Tensor = self.backbone(self.input(pictures, scenes))
         return feature
 
     def propose(self, feature: Tensor) -> Tensor:

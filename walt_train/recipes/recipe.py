@@ -64,6 +64,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         average: Share of the new weights in the running average that is kept, each step.
         rois: Most mask RoIs of a picture: true boxes, moved a little.
         roi_jitter: Standard deviation of that movement, in parts of the box's sides.
+        shift_chance: That a picture is moved together with its empty scene, so that the border cuts objects:
+            mining takes only whole ones.
+        shift: How far at most, in parts of the frame's sides.
         mask_loss: Weights of the mask heads.
         per_epoch: Pictures composed for an epoch.
         resume_every: Steps between two resume states.
@@ -79,6 +82,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     average: float = 0.02
     rois: int = 12
     roi_jitter: float = 0.06
+    shift_chance: float = 0.35
+    shift: float = 0.25
     mask_loss: MaskLoss = MaskLoss()
     per_epoch: int = 1000
     resume_every: int = 50

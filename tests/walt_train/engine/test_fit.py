@@ -1,0 +1,119 @@
+import errno
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.walt_train.engine import shapes
+from tests.walt_train.engine.shapes import open_shapes, tiny_recipe
+from walt_train.engine import fit as module
+from walt_train.engine.checkpoint import load_model
+from walt_train.engine.curves import Curves
+from walt_train.engine.fit import fit
+from walt_train.engine.launch import launch
+from walt_train.engine.plan import Fit, FitError
+
+
+@pytest.fixture(autouse=True)
+def _shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "open_samples", open_shapes)
+
+
+def wanted(out: Path, steps: int = 6) -> Fit:
+    return Fit(Path("shapes"), tiny_recipe(steps), 3, out)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "open_samples", open_shapes)
+        return fit(wanted(tmp_path_factory.mktemp("undisturbed")))
+
+
+def test_a_training_leaves_everything_that_comes_after_it_needs(trained: Path) -> None:
+    folder = trained.parent
+    net, manifest = load_model(trained)
+    assert manifest.recipe.network.anchors_wh
+    assert manifest.seed == 3
+    assert 0 <= manifest.score_threshold <= 1
+    assert manifest.parameters == sum(weight.numel() for weight in net.parameters())
+    assert manifest.validation["frames"] == 4
+    curves = json.loads((folder / "curves.json").read_text())
+    assert [row["step"] for row in curves] == [1, 2, 3, 4, 5, 6]
+    assert {"loss", "loss_amodal", "loss_occluder", "loss_occluded", "loss_rpn_cls", "loss_bbox"} <= curves[0].keys()
+    assert sorted(path.name for path in (folder / "golden").iterdir()) == ["0.png", "1.png", "2.png"]
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-m", shapes.__name__, str(tmp_path), "6"], timeout=120, check=False, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "checkpoint.pt").exists()
+    again = fit(wanted(tmp_path))
+
+    assert "going on" in caplog.text
+    one, other = load_model(trained), load_model(again)
+    assert one[1] == other[1]
+    state = other[0].state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in one[0].state_dict().items())
+    assert (tmp_path / "curves.json").read_bytes() == (trained.parent / "curves.json").read_bytes()
+
+
+def test_a_finished_training_is_not_repeated_and_another_is_refused(
+    trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = trained.stat().st_mtime_ns
+    assert fit(wanted(trained.parent)) == trained
+    assert trained.stat().st_mtime_ns == before
+    assert "trained already" in caplog.text
+    with pytest.raises(FitError, match="recipe or steps"):
+        fit(wanted(trained.parent, steps=7))
+
+
+def test_threads_are_not_left_at_one(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    add = Curves.add
+
+    def look(self, step, losses) -> None:  # type: ignore[no-untyped-def]
+        seen.append(torch.get_num_threads())
+        add(self, step, losses)
+
+    monkeypatch.setattr(Curves, "add", look)
+    torch.set_num_threads(2)
+    try:
+        fit(wanted(tmp_path, steps=1))
+    finally:
+        torch.set_num_threads(1)
+    assert seen == [2]
+
+
+def test_data_without_any_object_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_empty(folder, **settings):  # type: ignore[no-untyped-def]
+        found = open_shapes(folder, **settings)
+        monkeypatch.setattr(found, "sample", lambda epoch, index: shapes.drawn_sample(index, 0), raising=False)
+        return found
+
+    monkeypatch.setattr(module, "open_samples", open_empty)
+    with pytest.raises(FitError, match="no object"):
+        fit(wanted(tmp_path))
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Curves) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Curves, "write", full)
+    with pytest.raises(FitError, match="No space left on device") as caught:
+        launch(wanted(tmp_path), processes=0)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,131 @@
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from walt_train.model.anchors import fit_anchors
+from walt_train.model.cost import count_parameters, measure_gflops
+from walt_train.model.mask_heads import CHANNELS, MAP_SIDE, Head, MaskHeads, layer_maps, mask_losses
+from walt_train.model.waltnet import WaltNet
+from walt_train.recipes import RECIPES, Network, find_recipe
+
+ANCHORS = ((6.0, 21.0), (11.5, 21.0), (9.0, 35.0), (17.0, 45.0), (56.0, 29.0), (98.0, 50.0))
+
+
+@pytest.fixture
+def network() -> Network:
+    return msgspec.structs.replace(find_recipe("demo").network, anchors_wh=ANCHORS)
+
+
+@pytest.fixture
+def net(network: Network) -> WaltNet:
+    torch.manual_seed(0)
+    net = WaltNet(msgspec.structs.replace(network, score_floor=0.0))
+    # Untrained statistics: a pass in training mode gives the features some spread.
+    net.train()
+    net.features(some_picture().expand(4, -1, -1, -1))
+    return net.eval()
+
+
+def some_picture(seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (1, 192, 320, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_demo_costs_less_than_a_gflop(network: Network) -> None:
+    assert RECIPES["demo"]().training.steps >= 300
+    assert network.input_wh == (320, 192)
+    assert network.candidates == 30
+    net = WaltNet(network).train()
+    assert 0.3 < measure_gflops(net) < 1.0
+    assert net.training
+    assert 100_000 < count_parameters(net) < 1_000_000
+
+
+def test_predict_keeps_its_contract(net: WaltNet) -> None:
+    boxes, scores, labels, maps = net.predict(some_picture())
+
+    count = len(scores)
+    assert 0 < count <= net.network.candidates
+    assert boxes.shape == (count, 4)
+    assert boxes.dtype == scores.dtype == maps.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    assert set(labels.tolist()) <= {1, 2}
+    assert maps.shape == (count, 3, MAP_SIDE, MAP_SIDE)
+    assert bool(((maps >= 0) & (maps <= 1)).all())
+    assert bool((scores.diff() <= 0).all())
+    assert bool((boxes >= 0).all())
+    assert bool((boxes <= torch.tensor([320, 192, 320, 192])).all())
+
+
+def test_predict_is_repeatable_and_sees_the_picture(net: WaltNet) -> None:
+    first, again = net.predict(some_picture()), net.predict(some_picture())
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert not torch.equal(first[0], net.predict(some_picture(1))[0])
+
+
+def test_a_picture_without_candidates_gives_empty_results(net: WaltNet) -> None:
+    net.network = msgspec.structs.replace(net.network, score_floor=2.0)
+    shapes = [tuple(value.shape) for value in net.predict(some_picture())]
+    assert shapes == [(0, 4), (0,), (0,), (0, 3, MAP_SIDE, MAP_SIDE)]
+
+
+def test_suppression_is_loose_and_by_class(net: WaltNet) -> None:
+    feature = net.features(some_picture())
+    # Two boxes of IoU 0.67 stay both; of two of IoU 0.9 one goes. Both classes score alike in an untrained head.
+    proposals = torch.tensor([[50.0, 50, 60, 80], [52, 50, 62, 80], [100, 50, 120, 90], [101, 50, 121, 90]])
+    torch.nn.init.zeros_(net.box_head.deltas.weight)
+    boxes, _, labels = net.classify(feature, proposals)
+    for label in (1, 2):
+        assert len(boxes[labels == label]) == 3
+
+
+def test_the_empty_scene_is_an_input(network: Network) -> None:
+    net = WaltNet(network).eval()
+    picture = some_picture()
+    net.input.plate.copy_(picture[0].permute(2, 0, 1))
+    channels = net.input(picture)
+    assert channels.shape == (1, 8, 192, 320)
+    assert float(channels[:, 3:6].abs().max()) == 0
+    plain = WaltNet(msgspec.structs.replace(network, background=False))
+    assert plain.input(picture).shape == (1, 5, 192, 320)
+
+
+def test_maps_are_probabilities_of_the_class_before_and_behind() -> None:
+    logits = torch.full((1, 3, CHANNELS, MAP_SIDE, MAP_SIDE), -20.0)
+    logits[:, Head.AMODAL, 2] = 20
+    logits[:, Head.OCCLUDER, 3] = 20
+    logits[:, Head.OCCLUDED, 0] = 20
+    as_vehicle = layer_maps(logits, torch.tensor([2]))
+    as_person = layer_maps(logits, torch.tensor([1]))
+    torch.testing.assert_close(as_vehicle.mean(dim=(2, 3)), torch.tensor([[1.0, 1.0, 0.0]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(as_person.mean(dim=(2, 3)), torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-5, rtol=0)
+
+
+def test_the_mask_loss_is_least_at_the_soft_target() -> None:
+    targets = torch.rand(2, 3, CHANNELS, MAP_SIDE, MAP_SIDE).softmax(dim=2)
+    weights = dict.fromkeys(Head, 1.0)
+    perfect = mask_losses(targets.log(), targets, weights)
+    entropy = -(targets * targets.log()).sum(dim=2).mean(dim=(0, 2, 3))
+    for head in Head:
+        name = f"loss_{head.name.lower()}"
+        torch.testing.assert_close(perfect[name], entropy[head])
+        assert mask_losses(targets.log() * 1.3, targets, weights)[name] > perfect[name]
+
+
+def test_a_head_can_be_left_out_and_no_roi_is_no_loss() -> None:
+    heads = MaskHeads(4, 4)
+    logits = heads(torch.zeros(0, 4, 14, 14))
+    losses = mask_losses(logits, torch.zeros_like(logits), {Head.AMODAL: 1.0, Head.OCCLUDER: 2.0, Head.OCCLUDED: 0.0})
+    assert sorted(losses) == ["loss_amodal", "loss_occluder"]
+    assert [value.item() for value in losses.values()] == [0, 0]
+
+
+def test_anchors_find_the_groups_again() -> None:
+    random = np.random.default_rng(0)
+    groups = [(8.0, 24.0), (60.0, 25.0), (110.0, 55.0)]
+    sizes = np.concatenate([np.array(group) * np.exp(random.normal(0, 0.05, (50, 2))) for group in groups])
+    found = fit_anchors(sizes, 3)
+    np.testing.assert_allclose(found, groups, rtol=0.05)
+    assert fit_anchors(sizes, 3) == found
+    assert fit_anchors(np.array([[5.0, 9.0]]), 6) == ((5.0, 9.0),)
