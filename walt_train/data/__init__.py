@@ -1,1 +1,49 @@
 """What training and judging read: amodal samples, composed on the fly or read from COCO files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from walt_edge.contract.clipart import FILE_NAME
+from walt_edge.contract.errors import WaltError
+
+if TYPE_CHECKING:
+    from walt_train.clipart.settings import ComposeSettings
+    from walt_train.data.sample import Samples, Split
+
+
+class DataError(WaltError):
+    """A data set is missing, malformed or incomplete."""
+
+
+def open_samples(
+    folder: Path,
+    *,
+    split: Split,
+    per_epoch: int | None = None,
+    seed: int = 0,
+    settings: ComposeSettings | None = None,
+) -> Samples:
+    """Opens a folder of clip art or of amodal COCO annotations.
+
+    Args:
+        folder: Holds `clipart.json` or `annotations.json`.
+        split: `train`, `validation` or `all`.
+        per_epoch: Samples in an epoch; None for a COCO folder's frames in their order.
+        seed: 0..2^64-1.
+        settings: Of composites; by default cropped ones to train on and whole frames to judge on.
+
+    Raises:
+        DataError: There is neither, or the annotations are malformed.
+        ClipArtError: The clip art is malformed or not enough.
+        UsageError: A number is out of range.
+    """
+    # Imported here, since these build on this package's samples and layers.
+    from walt_train.clipart.settings import JUDGING, TRAINING
+    from walt_train.data.composites import CompositeSamples
+
+    if (folder / FILE_NAME).is_file():
+        chosen = settings or (JUDGING if split == "validation" else TRAINING)
+        return CompositeSamples(folder, split=split, per_epoch=per_epoch or 1, seed=seed, settings=chosen)
+    raise DataError(f"{folder} has neither {FILE_NAME} nor annotations.json: mine clip art, or render a street")

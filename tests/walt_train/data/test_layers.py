@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from walt_edge.contract.masks import Mask, PatchMask, decode_rle, encode_rle
-from walt_train.rwalt.layers import encode_patch, split_layers
+from walt_train.data.layers import encode_patch, split_layers
 
 SIZE = (9, 7)
 MASKS = arrays(bool, (SIZE[1], SIZE[0]))

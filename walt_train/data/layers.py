@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.masks import Mask, PatchMask, Rle
+from walt_train.data.sample import AmodalSample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +76,15 @@ def split_layers(
         )
         for mask, front, back in zip(amodal, occluders, reversed(occluded), strict=True)
     ]
+
+
+def sample_layers(sample: AmodalSample) -> list[Layers]:
+    """The layers of every object of a sample, nearest first; sizes are those of its picture."""
+    height, width = sample.image_bgr.shape[:2]
+    # Objects take odd ranks, so that a static thing before the k-th has room at 2k.
+    ranks = [2 * place + 1 for place in range(len(sample.objects))]
+    static = [(2 * nearer, mask) for nearer, mask in sample.static]
+    return split_layers([thing.amodal for thing in sample.objects], ranks, static, (width, height))
 
 
 def _add(canvas: Mask, mask: PatchMask) -> None:

@@ -1,0 +1,58 @@
+"""Which clips show the same physical object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.messages import CropHeader
+
+_SAME_PLACE_IOU = 0.7
+
+
+def physical_objects(headers: Sequence[CropHeader]) -> list[int]:
+    """A number for each clip's physical object, from 1 by the time it was first seen.
+
+    A track is one object. So are tracks of a class that stood still in the same place: a parked car that was lost and
+    found again is pasted once.
+    """
+    tracks: dict[tuple[str, str, int], list[int]] = {}
+    for place, header in enumerate(headers):
+        tracks.setdefault((header.origin.device, header.captured.boot_id, header.track_id), []).append(place)
+    groups = _join_standing(headers, list(tracks.values()))
+    groups.sort(key=lambda group: min((headers[place].captured.utc_us, place) for place in group))
+    numbers = [0] * len(headers)
+    for number, group in enumerate(groups, start=1):
+        for place in group:
+            numbers[place] = number
+    return numbers
+
+
+def _join_standing(headers: Sequence[CropHeader], tracks: list[list[int]]) -> list[list[int]]:
+    """Joins tracks that stood in the same place with the first such track."""
+    joined: list[list[int]] = []
+    parked: list[tuple[int, NDArray[np.float64]]] = []  # which group, and its box and class
+    for track in tracks:
+        still = next((place for place in track if headers[place].stationary_us is not None), None)
+        if still is None:
+            joined.append(track)
+            continue
+        box = np.array([*headers[still].box_xyxy, int(headers[still].label)])
+        same = next((group for group, other in parked if _same_place(box, other)), None)
+        if same is None:
+            parked.append((len(joined), box))
+            joined.append(list(track))
+        else:
+            joined[same] += track
+    return joined
+
+
+def _same_place(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    if one[4] != other[4]:
+        return False
+    sides = np.minimum(one[2:4], other[2:4]) - np.maximum(one[:2], other[:2])
+    common = float(np.prod(np.maximum(sides, 0)))
+    areas = float(np.prod(one[2:4] - one[:2]) + np.prod(other[2:4] - other[:2]))
+    return common >= _SAME_PLACE_IOU * (areas - common)
