@@ -295,6 +295,8 @@ def train(
         The running average of the network's weights, on the CPU.
     """
     threads = torch.get_num_threads()
+    if distributed == "gloo":
+        torch.distributed.init_process_group(distributed)  # mmengine would ask for a GPU
     average = EMAHook(momentum=training.average, update_buffers=True, strict_load=True)
     with _contained():
         runner = Runner(
@@ -314,12 +316,26 @@ def train(
             resume=resume_from is not None,
             default_scope="mmdet",
             experiment_name=f"walt-{id(detector)}",
+            cfg={"model_wrapper_cfg": _wrapper(detector, distributed)},
         )
     torch.set_num_threads(threads)  # mmengine sets one
     with _contained():
         runner.train()
+    if distributed:
+        torch.distributed.destroy_process_group()
     state = average.ema_model.module.net.state_dict()
     return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+
+def _wrapper(detector: AmodalDetector, distributed: str | None) -> dict[str, Any]:
+    """How processes share one network: mmengine's own choice takes a GPU for granted."""
+    device = {"device_ids": None} if distributed == "gloo" else {}
+    return {
+        "type": "MMDistributedDataParallel",
+        "broadcast_buffers": False,
+        "find_unused_parameters": not all(detector.mask_weights.values()),
+        **device,
+    }
 
 
 def _optimiser(training: Training) -> dict[str, Any]:
