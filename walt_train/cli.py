@@ -25,7 +25,12 @@ SCRIPT = Script(
             extra="render",
             example="walt-train rwalt --seed 1 --frames 100 --size 640x360 --out ./street --preset busy",
         ),
-        Command("compose", "paste clip art over the camera's own plates"),
+        Command(
+            "compose",
+            "paste clip art over the camera's own plates",
+            module="walt_train.commands.compose",
+            example="walt-train compose --clipart ./clipart --count 200 --seed 1 --out ./composites",
+        ),
         Command(
             "evaluate",
             "IoU at γ and by occlusion bin",

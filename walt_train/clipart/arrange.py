@@ -18,6 +18,7 @@ _CLASS_FIRST_CHANCE = 0.5
 _ONE = 1 << 16
 _SCALE_RANGE = (_ONE * 2 // 5, _ONE * 8 // 5)
 _HEIGHT_MIN_PX = 12
+_ROW_SHARE = 6  # of the height, which changes by a twentieth or so over that
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _move(
 ) -> Spot | None:
     """Somewhere on the ground, or beside and before or behind the anchor; None where it would not fit there."""
     x0, y0, x1, y1 = cutout.box_xyxy
-    row = _row(y1, line, anchor, chance)
+    row = _row(cutout.box_xyxy, line, anchor, chance)
     scale = _ONE if line is None else line.scaled_height(row) * _ONE // max(1, line.scaled_height(y1))
     width, height = _scaled(x1 - x0, scale), _scaled(y1 - y0, scale)
     if not _SCALE_RANGE[0] <= scale <= _SCALE_RANGE[1] or height < _HEIGHT_MIN_PX:
@@ -134,10 +135,10 @@ def _move(
     return Spot(cutout, (left, row - height, left + width, row), scale)
 
 
-def _row(own: int, line: HeightLine | None, anchor: Spot | None, chance: Chance) -> int:
-    """Ground row; without a height line it stays, since nothing says how large it would be elsewhere."""
+def _row(own: Box, line: HeightLine | None, anchor: Spot | None, chance: Chance) -> int:
+    """Ground row; without a height line it hardly changes, since nothing says how large it would be elsewhere."""
     if line is None:
-        return own
+        return own[3] + chance.between(-1, 1) * ((own[3] - own[1]) // _ROW_SHARE)
     if anchor is None:
         return chance.between(line.top, line.bottom)
     reach = max(4, (anchor.box_xyxy[3] - anchor.box_xyxy[1]) // 2)

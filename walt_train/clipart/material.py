@@ -22,7 +22,7 @@ from walt_edge.contract.masks import Mask, MaskError, Rle, decode_rle
 from walt_edge.contract.messages import CropHeader
 from walt_train.clipart.height import HeightLine, fit_height_line
 from walt_train.clipart.objects import physical_objects
-from walt_train.clipart.plates import fill_unknown
+from walt_train.clipart.plates import fill_unknown, trusted
 
 ALPHA_HALF = 128
 """A pixel belongs to a mask from this alpha on."""
@@ -295,4 +295,4 @@ def _read_plate(path: Path, plate: Plate, frame_wh: tuple[int, int]) -> tuple[ND
     if image.shape[1::-1] != tuple(frame_wh):
         size = f"{image.shape[1]}x{image.shape[0]}"
         raise ClipArtError(f"plate {path} is {size}, the frames {frame_wh[0]}x{frame_wh[1]}: mine again")
-    return image, _read_mask(plate.header.known, image, path)
+    return image, trusted(_read_mask(plate.header.known, image, path))

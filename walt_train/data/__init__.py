@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from walt_edge.contract.clipart import FILE_NAME
-from walt_edge.contract.errors import WaltError
 
 if TYPE_CHECKING:
     from walt_train.clipart.settings import ComposeSettings
     from walt_train.data.sample import Samples, Split
 
 
-class DataError(WaltError):
-    """A data set is missing, malformed or incomplete."""
+DEFAULT_PER_EPOCH = 1000
+"""Composites in an epoch, where nobody says how many."""
 
 
 def open_samples(
@@ -30,7 +29,7 @@ def open_samples(
     Args:
         folder: Holds `clipart.json` or `annotations.json`.
         split: `train`, `validation` or `all`.
-        per_epoch: Samples in an epoch; None for a COCO folder's frames in their order.
+        per_epoch: Samples in an epoch; None for a COCO folder's frames in their order, 1,000 composites of clip art.
         seed: 0..2^64-1.
         settings: Of composites; by default cropped ones to train on and whole frames to judge on.
 
@@ -41,9 +40,13 @@ def open_samples(
     """
     # Imported here, since these build on this package's samples and layers.
     from walt_train.clipart.settings import JUDGING, TRAINING
+    from walt_train.data.coco import ANNOTATIONS, CocoSamples, DataError
     from walt_train.data.composites import CompositeSamples
 
     if (folder / FILE_NAME).is_file():
         chosen = settings or (JUDGING if split == "validation" else TRAINING)
-        return CompositeSamples(folder, split=split, per_epoch=per_epoch or 1, seed=seed, settings=chosen)
-    raise DataError(f"{folder} has neither {FILE_NAME} nor annotations.json: mine clip art, or render a street")
+        count = DEFAULT_PER_EPOCH if per_epoch is None else per_epoch
+        return CompositeSamples(folder, split=split, per_epoch=count, seed=seed, settings=chosen)
+    if (folder / ANNOTATIONS).is_file():
+        return CocoSamples(folder, split=split, per_epoch=per_epoch, seed=seed)
+    raise DataError(f"{folder} has neither {FILE_NAME} nor {ANNOTATIONS}: mine clip art, or render a street")
