@@ -43,19 +43,20 @@ def make_bundle(checkpoint: Path, out: Path, *, golden: Path | None = None) -> t
     """
     file = checkpoint / CHECKPOINT if checkpoint.is_dir() else checkpoint
     net, source = load_model(file)
-    pictures = read_golden(golden or file.parent / GOLDEN)
+    golden_files = read_golden(golden or file.parent / GOLDEN)
+    pictures = {name: _decoded(name, data) for name, data in golden_files.items()}
     model = export_onnx(net)
     # One thread: the answers are compared on other machines, and must not depend on this one's cores.
     runtime = WaltOnnx(model, size_wh=source.size_wh, device="cpu", threads=1)
     parity = check_parity(
         TorchNetwork(net),
         runtime,
-        [_decoded(name, data) for name, data in pictures.items()],
+        list(pictures.values()),
         size_wh=source.size_wh,
         score_threshold=source.score_threshold,
     )
     manifest = _manifest(source, hashlib.sha256(file.read_bytes()).hexdigest(), list(pictures), parity)
-    files = {MODEL: model, **pictures, **_answers(runtime, manifest, pictures)}
+    files = {MODEL: model, **golden_files, **_answers(runtime, manifest, pictures)}
     return manifest, write_bundle(out, manifest, files)
 
 
@@ -70,11 +71,10 @@ def read_golden(folder: Path) -> dict[str, bytes]:
         raise ExportError(f"cannot read the golden pictures in {folder}: {error.strerror}") from error
 
 
-def _answers(network: Network, manifest: BundleManifest, pictures: dict[str, bytes]) -> dict[str, bytes]:
+def _answers(network: Network, manifest: BundleManifest, pictures: dict[str, NDArray[np.uint8]]) -> dict[str, bytes]:
     """ONNX Runtime's own answers, which every other machine has to repeat."""
     answers = {}
-    for index, (name, data) in enumerate(pictures.items()):
-        picture = _decoded(name, data)
+    for index, (name, picture) in enumerate(pictures.items()):
         found = look(network, picture, size_wh=manifest.size_wh, score_threshold=manifest.score_threshold)
         frame = frame_prediction(found, index, name.rpartition("/")[2])
         answers[answer_name(name)] = msgspec.json.encode(Predictions(model=manifest.name, frames=[frame]))

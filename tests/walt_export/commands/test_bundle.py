@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import msgspec
+import pytest
+from walt_export.cli import SCRIPT
+
+from tests.checkpoints import SCORE_THRESHOLD, SIZE_WH, noise, write_small_checkpoint
+from walt_edge import Detector
+from walt_edge.contract.bundle import Bundle, write_bundle
+from walt_edge.contract.labels import Label
+from walt_edge.contract.predictions import Predictions
+
+
+def export(*words: object) -> int:
+    return SCRIPT.main([str(word) for word in words])
+
+
+def assert_one_line(capsys: pytest.CaptureFixture[str], says: str) -> None:
+    err = capsys.readouterr().err.strip()
+    assert says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_bundle_says_what_it_is_and_where_it_came_from(bundle: Path, checkpoint: Path) -> None:
+    read = Bundle.read(bundle)
+    manifest, sha256 = read.manifest, hashlib.sha256((checkpoint / "checkpoint.pt").read_bytes()).hexdigest()
+    assert manifest.name == f"demo-{sha256[:8]}"
+    assert manifest.size_wh == SIZE_WH
+    assert manifest.labels == [Label.PERSON, Label.VEHICLE]
+    assert (manifest.score_threshold, manifest.candidates, manifest.opset) == (SCORE_THRESHOLD, 30, 20)
+    assert manifest.lineage.checkpoint_sha256 == sha256
+    assert (manifest.lineage.data_sha256, manifest.lineage.seed) == ("d" * 64, 7)
+    assert manifest.golden == ["golden/0.png", "golden/1.png"]
+    assert set(read.files) == {"model.onnx", *(f"golden/{i}.{suffix}" for i in (0, 1) for suffix in ("png", "json"))}
+    assert manifest.parity["mask_iou"] == 1
+    assert manifest.parity["box_px"] <= 0.05
+
+
+def test_golden_answers_hold_something_and_a_detector_repeats_them(bundle: Path) -> None:
+    detector = Detector.load(bundle, device="cpu", threads=2)
+    detector.check_golden()
+    read = Bundle.read(bundle)
+    for index in (0, 1):
+        (frame,) = msgspec.json.decode(read.files[f"golden/{index}.json"], type=Predictions).frames
+        assert len(frame.instances) == len(detector.predict(noise(index, scale=2))) > 0
+
+
+def test_the_same_checkpoint_gives_the_same_bundle_in_another_process(
+    bundle: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    code = (
+        f"import sys; from walt_export.cli import SCRIPT; sys.exit(SCRIPT.main({['--out', str(tmp_path / 'b')]!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"WALT_HOME": str(checkpoint.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=200,
+    )
+    assert hashlib.sha256((tmp_path / "b").read_bytes()).hexdigest() == Bundle.read(bundle).sha256
+    assert f"{checkpoint / 'checkpoint.pt'}: " in done.stdout  # the newest was taken, and named
+    assert len(done.stdout.strip().splitlines()) == 1
+
+
+def test_verify_repeats_the_golden_pictures(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("verify", bundle) == 0
+    assert "2 golden pictures agree by CPUExecutionProvider" in capsys.readouterr().out
+
+
+def test_verify_names_the_picture_that_disagrees(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = Bundle.read(bundle)
+    answer = msgspec.json.decode(read.files["golden/1.json"], type=Predictions)
+    none = msgspec.structs.replace(answer, frames=[msgspec.structs.replace(answer.frames[0], instances=[])])
+    write_bundle(tmp_path / "m.walt", read.manifest, {**read.files, "golden/1.json": msgspec.json.encode(none)})
+    assert export("verify", tmp_path / "m.walt") == 1
+    assert_one_line(capsys, "golden/1.png of demo-")
+
+
+def test_verify_finds_one_changed_byte(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(bundle.read_bytes())
+    data[len(data) // 2] ^= 4
+    (tmp_path / "m.walt").write_bytes(data)
+    assert export("verify", tmp_path / "m.walt") == 1
+    assert_one_line(capsys, "damaged")
+
+
+def test_tensorrt_is_for_later(capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("--trt") == 2
+    assert_one_line(capsys, "TensorRT is not built yet")
+
+
+def test_without_a_checkpoint_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WALT_HOME", str(tmp_path))
+    assert export("--out", tmp_path / "m.walt") == 2
+    assert_one_line(capsys, "no checkpoint.pt under")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint", b"PK\x03\x04 half a checkpoint"])
+def test_a_checkpoint_that_is_none_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    if content is not None:
+        path.write_bytes(content)
+    assert export(path, "--out", tmp_path / "m.walt") == 1
+    assert_one_line(capsys, str(path))
+    assert not (tmp_path / "m.walt").exists()
+
+
+def test_without_golden_pictures_there_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_small_checkpoint(tmp_path / "fit", golden=0)
+    assert export(folder) == 1
+    assert_one_line(capsys, "--golden FOLDER")
+    assert not (folder / "model.walt").exists()
+
+
+def test_a_golden_picture_that_is_none_is_named(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), noise(0))
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    assert export(checkpoint, "--out", tmp_path / "m.walt", "--golden", tmp_path) == 1
+    assert_one_line(capsys, "golden/1.png cannot be decoded")
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert export(checkpoint, "--out", tmp_path) == 2
+    assert_one_line(capsys, "is a folder")
+    assert export(checkpoint, "--out", tmp_path / "file" / "m.walt") == 1
+    assert_one_line(capsys, "give another --out")
+
+
+def test_the_newest_checkpoint_is_the_one_written_last(tmp_path: Path, checkpoint: Path) -> None:
+    from walt_export.commands.bundle import newest_checkpoint
+
+    for index, name in enumerate(("b", "a")):
+        (tmp_path / name).mkdir()
+        shutil.copy(checkpoint / "checkpoint.pt", tmp_path / name)
+        os.utime(tmp_path / name / "checkpoint.pt", (1000 + index, 1000 + index))
+    assert newest_checkpoint(tmp_path) == tmp_path / "a" / "checkpoint.pt"
