@@ -95,6 +95,7 @@ class HttpServer:
         settings = uvicorn.Config(
             app,
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             lifespan="off",

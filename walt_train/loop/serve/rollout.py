@@ -14,10 +14,13 @@ from walt_edge.contract.messages import Desired
 from walt_edge.contract.topics import DeviceTopics
 from walt_train.loop.link import BrokerConfig
 from walt_train.loop.publish.desired import set_desired
+from walt_train.loop.publish.files import BusyError
 from walt_train.loop.publish.repository import Release, Repository
 
 LOGGER = logging.getLogger(__name__)
 _LOOK_EVERY_S = 3600.0
+_PATIENCE_S = 120.0
+_BUSY_S = 0.2
 
 Tell = Callable[[Sequence[DeviceTopics], Desired], None]
 """Makes devices know what they are to run; may be repeated."""
@@ -48,14 +51,25 @@ class Rollout:
 
         Raises:
             BundleError: It is no bundle.
-            PublishError, KeysError, BusyError: The repository cannot be written.
+            PublishError, KeysError, BusyError: The repository cannot be written, or is held for minutes.
             BrokerError: The release stands, and the devices do not know of it: try again.
         """
         # Another camera's release may have come after ours, so the newest one does not tell whether ours is there.
-        release = self._repository.find(Bundle.read(bundle).sha256) or self._repository.publish(bundle)
+        release = self._repository.find(Bundle.read(bundle).sha256) or self._publish(bundle)
         if devices:
             self._tell(devices, Desired(release=release.number, target=release.target, sha256=release.sha256))
         return release
+
+    def _publish(self, bundle: Path) -> Release:
+        give_up_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._repository.publish(bundle)
+            except BusyError:
+                # Another camera's release takes a moment and is no failure of ours.
+                if time.monotonic() > give_up_s:
+                    raise
+                time.sleep(_BUSY_S)
 
     def keep(self) -> None:
         """Signs the repository anew in time, so that agents go on trusting it while nothing is released."""

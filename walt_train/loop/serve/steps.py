@@ -33,6 +33,7 @@ from walt_train.loop.serve.trigger import devices_of
 from walt_train.loop.store import Store
 
 LOGGER = logging.getLogger(__name__)
+_FAILURES_RESUMED = 2
 
 
 class StepError(WaltError):
@@ -139,6 +140,11 @@ class Workshop:
         return Outcome(_clipart_result(final, clipart, labels))
 
     def _train(self, run: _Run) -> Outcome:
+        """Trains, going on where it was; what failed twice is begun anew."""
+        if run.generation.step(StepName.TRAIN).failures >= _FAILURES_RESUMED and run.folder.train.exists():
+            # A state of an older program, or a damaged one, would stop every attempt alike.
+            LOGGER.warning("%s: training begins anew", run.generation.title)
+            shutil.rmtree(run.folder.train)
         checkpoint = run.folder.train / "checkpoint.pt"
         run.child("train", self._programs.fit(run.folder.clipart, run.folder.train, run.generation))
         return Outcome({"checkpoint": str(checkpoint.relative_to(run.folder.root)), "sha256": _sha256(checkpoint)})

@@ -44,6 +44,9 @@ def fit(program: str, words: list[str]) -> int:
         parser.add_argument(option, type=int)
     args = parser.parse_args(words)
     clips = json.loads((args.data / "clipart.json").read_text())["clips"]
+    if (args.out / "resume" / "damaged").exists():
+        sys.stderr.write("walt-train: holds another training\n")
+        return 1
     (args.out / "resume").mkdir(parents=True, exist_ok=True)
     (args.out / "curves.json").write_text(json.dumps([{"step": n + 1, "loss": 1 / (n + 1)} for n in range(7)]))
     (args.out / "checkpoint.pt").write_text(f"{args.seed} {len(clips)}")

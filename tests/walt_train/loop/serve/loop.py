@@ -168,7 +168,7 @@ def main(folder: Path) -> int:
         with (folder / "told.jsonl").open("ab") as file:
             file.write(msgspec.json.encode(desired) + b"\n")
 
-    loop = Loop(folder, truths={"cam-1": folder / "truth"}, tell=tell)
+    loop = Loop(folder, truths=dict.fromkeys(("cam-1", "cam-2"), folder / "truth"), tell=tell)
     loop.store.export_clipart = held.around("clipart", loop.store.export_clipart)  # type: ignore[method-assign]
     loop.repository.publish = held.around("publish", loop.repository.publish)  # type: ignore[method-assign]
     worker = loop.worker(lease_s=1.0)

@@ -62,6 +62,11 @@ def is_gone(pid: int) -> bool:
     return False
 
 
+def states(folder: Path) -> list[State]:
+    with Loop(folder) as loop:
+        return [generation.state for generation in loop.generations]
+
+
 def check(folder: Path, failures: int = 0) -> None:
     with Loop(folder) as loop:
         [generation] = loop.generations
@@ -114,3 +119,18 @@ def test_the_worker_is_asked_to_stop(folder: Path) -> None:
     with serving(folder) as process:
         assert process.wait(60) == 0, (folder / "log").read_text()
     check(folder)
+
+
+def test_two_workers_share_the_cameras(folder: Path) -> None:
+    with Loop(folder) as loop:
+        fill(loop.store, "cam-2", range(20, 27))
+    with serving(folder, "cam-1/1/clipart") as first:
+        child = held(folder, first)
+        with serving(folder, "cam-1/1/clipart") as second:
+            wait_for(lambda: states(folder) == [State.RUNNING, State.DONE], 30, "until the other camera is done")
+            (folder / "fake.json").write_text("{}")
+            os.kill(child, signal.SIGKILL)
+            assert (first.wait(60), second.wait(60)) == (0, 0), (folder / "log").read_text()
+    assert states(folder) == [State.DONE] * 2
+    with Loop(folder) as loop:
+        assert sorted(release.number for release in loop.releases) == [1, 2]

@@ -144,6 +144,17 @@ def test_a_step_that_fails_three_times_fails_its_generation_alone(loop: Loop, wi
     }
 
 
+def test_a_training_that_cannot_be_resumed_begins_anew(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    fill(loop.store)
+    resume = loop.home / "generations" / "cam-1" / "1" / "train" / "resume"
+    resume.mkdir(parents=True)
+    (resume / "damaged").touch()
+    judged(loop).worker().run()
+    [generation] = loop.generations
+    assert (generation.state, generation.step(StepName.TRAIN).failures) == (State.DONE, 2)
+    assert "cam-1 generation 1: training begins anew" in caplog.text
+
+
 def test_a_full_disk_is_one_line(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(loop.store)
 
@@ -199,6 +210,7 @@ def test_another_publisher_is_waited_for(loop: Loop, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(loop.repository, "publish", sometimes)
     judged(loop).worker().run()
     assert len(loop.releases) == 1
+    assert loop.generations[0].step(StepName.PUBLISH).failures == 0
 
 
 def test_a_lost_lease_ends_the_child_and_publishes_nothing(
