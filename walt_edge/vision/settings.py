@@ -168,7 +168,7 @@ class WatchSettings:
     """... and of a vehicle it fills only what may be somebody else."""
 
     # --- selection ---------------------------------------------------------------------------------------
-    views_per_track: int = 4
+    views_per_track: int = 6
     """Crops of one physical object: few, or those who stay long dominate the clip art."""
     view_gap_s: float = 1.0
     """Two chosen views of a track are this far apart in time ..."""
