@@ -83,6 +83,7 @@ def last_line(ended: subprocess.CompletedProcess[str]) -> str:
         ({"--frames": "0"}, 2, "0 is not 1 or more"),
         ({"--updates": f"http://{HOST}:1"}, 2, "--updates needs --trust FILE at the first start"),
         ({"--updates": "home.local"}, 2, "is no http:// or https:// URL"),
+        ({"--updates": f"http://{HOST}:1", "--trust": "/absent.json"}, 2, "no such file: /absent.json"),
         ({"--trust": "root.json"}, 2, "need --updates URL"),
     ],
 )
@@ -94,6 +95,17 @@ def test_what_is_wrong_is_told_in_one_line(
     assert ended.returncode == code, ended.stderr
     assert line in last_line(ended)
     assert "secret" not in ended.stderr
+
+
+def test_a_disk_that_takes_no_models_does_not_end_the_agent(tmp_path: Path, street: Path) -> None:
+    root = tmp_path / "root.json"
+    root.write_bytes(b"{}")
+    (tmp_path / "updates").write_bytes(b"")
+    words = ("--rtsp", street, "--home", tmp_path, "--broker", f"{HOST}:{free_port()}", "--drain-s", 0)
+    ended = agent(*words, "--updates", f"http://{HOST}:1", "--trust", root, "--frames", 3)
+    assert ended.returncode == 0, ended.stderr
+    assert "watching without models from home" in ended.stderr
+    assert "watched 3 of" in last_line(ended)
 
 
 def test_a_second_agent_on_the_same_folder_is_told(tmp_path: Path, street: Path) -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.broker import HOST, Broker, free_port
 from tests.envelopes import sealed
@@ -251,6 +255,15 @@ def test_telemetry_expires_and_is_not_kept_while_offline(broker: Broker, spool: 
         wait_for(lambda: uplink.connected)
         assert uplink.wait_drained(5)
         assert len(home.on("telemetry")) == 1
+
+
+def test_a_broker_that_forbids_wishes_keeps_no_crop_at_home(spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    uplink = Uplink(Endpoint(HOST, 1), TOPICS, spool, "boot-1", INFO, FAST)
+    uplink.on_desired = lambda wish: None
+    granted, refused = (ReasonCode(PacketTypes.SUBACK, identifier=code) for code in (1, 0x87))
+    uplink._on_subscribe(Client(CallbackAPIVersion.VERSION2), [granted, refused])
+    assert uplink.connected
+    assert f"no model will be taken from home: may not subscribe to {TOPICS.desired}" in caplog.text
 
 
 def changed(settings: UplinkSettings, **changes: float) -> UplinkSettings:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.messages import Reported
+from walt_edge.update.errors import UpdateError
 from walt_edge.update.holder import Model, ModelHolder
 from walt_edge.update.slots import Slots
 from walt_edge.update.trust import Trust
@@ -28,7 +29,7 @@ def add_update_arguments(group: argparse._ArgumentGroup) -> None:
 def make_updater(
     args: argparse.Namespace, models: ModelHolder, tell: Callable[[Reported], None]
 ) -> ModelUpdater | None:
-    """What takes models from home, or None without `--updates`; neither restored nor started yet.
+    """What takes models from home, neither restored nor started yet; None without `--updates`, or on a failing disk.
 
     Args:
         args: With `home` and the options above.
@@ -37,14 +38,18 @@ def make_updater(
 
     Raises:
         UsageError: The options contradict each other, or there is nothing to trust.
-        UpdateError: The agent's folder cannot be used.
     """
     if args.updates is None:
         if args.trust or args.updates_ca:
             raise UsageError("--trust and --updates-ca need --updates URL, where home serves its models")
         return None
-    trust = Trust(args.home / "updates", args.updates, args.trust, args.updates_ca)
-    return ModelUpdater(trust, Slots(args.home / "models"), models, load_model, tell)
+    try:
+        trust = Trust(args.home / "updates", args.updates, args.trust, args.updates_ca)
+        slots = Slots(args.home / "models")
+    except UpdateError as error:
+        LOG.error("watching without models from home until the next start: %s", error)
+        return None
+    return ModelUpdater(trust, slots, models, load_model, tell)
 
 
 def load_model(path: Path) -> Model:

@@ -123,7 +123,7 @@ def _pin(folder: Path, given: Path | None) -> bytes:
             left_by_a_crash.unlink()
         if path.exists():
             pinned = path.read_bytes()
-            if given is not None and given.read_bytes() not in (pinned, *_known_roots(folder)):
+            if given is not None and given.is_file() and given.read_bytes() not in (pinned, *_known_roots(folder)):
                 LOG.warning(
                     "--trust %s is not the root pinned at the first start, which holds; it is in %s", given, path
                 )
@@ -132,6 +132,8 @@ def _pin(folder: Path, given: Path | None) -> bytes:
             raise UsageError(
                 "--updates needs --trust FILE at the first start: the root.json that walt-loop publish wrote"
             )
+        if not given.is_file():
+            raise UsageError(f"no such file: {given}; give the root.json that walt-loop publish wrote to --trust")
         data = given.read_bytes()
         _check_root(data, given)
         partial = path.with_suffix(".partial")
