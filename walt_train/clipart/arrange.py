@@ -127,7 +127,7 @@ def _move(
         centre = chance.below(frame_wh[0])
     else:
         left, _, right, _ = anchor.box_xyxy
-        reach = (right - left + width) * 2 // 5
+        reach = (right - left + width) // 4
         centre = (left + right) // 2 + chance.between(-reach, reach)
     if not 0 <= centre < frame_wh[0]:
         return None
