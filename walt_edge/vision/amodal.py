@@ -10,6 +10,7 @@ object only if they also show the same pixels: people who stand before each othe
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ AMODAL, OCCLUDER, OCCLUDED = range(3)
 _LAYERS = 3
 
 _Floats = NDArray[np.float32]
+_Indices = NDArray[np.int64]
 
 
 def assemble(
@@ -81,13 +83,16 @@ def paste(box_xyxy: NDArray[np.float64], maps: _Floats, frame_wh: tuple[int, int
         maps: (L, h, w) 0..1, their cells cover the box.
         frame_wh: Size of the frame, pixels.
     """
-    first = np.clip(np.ceil(box_xyxy - 0.5).astype(np.int64), 0, np.array(frame_wh * 2)).tolist()
-    x0, y0, x1, y1 = first
-    rows = _hat_weights(y0, y1, box_xyxy[1], box_xyxy[3], maps.shape[1])
-    columns = _hat_weights(x0, x1, box_xyxy[0], box_xyxy[2], maps.shape[2])
-    # Bilinear interpolation is a product of two small matrices; only the box's own window is ever made.
-    masks = rows @ maps @ columns.T >= MASK_THRESHOLD
-    return [PatchMask(x0, y0, mask) for mask in masks]
+    low_x, low_y, high_x, high_y = box_xyxy.tolist()
+    x0, left, right, across = _neighbours(low_x, high_x, frame_wh[0], maps.shape[2])
+    y0, top, bottom, down = _neighbours(low_y, high_y, frame_wh[1], maps.shape[1])
+    # Along the rows first, where there are few values. Not as a product of matrices: those are shared out among
+    # threads that wait for each other, which on a busy device takes longer than the work.
+    wide = maps[:, :, left]
+    wide += (maps[:, :, right] - wide) * across
+    levels = wide[:, top]
+    levels += (wide[:, bottom] - levels) * down[:, None]
+    return [PatchMask(x0, y0, mask) for mask in levels >= MASK_THRESHOLD]
 
 
 def box_ious(boxes_xyxy: _Floats) -> _Floats:
@@ -122,12 +127,18 @@ def _suppress(
     return list(kept), list(kept.values())
 
 
-def _hat_weights(first: int, last: int, low: float, high: float, cells: int) -> _Floats:
-    """(last - first, cells) weights of linear interpolation at the centres of pixels `first` to `last` - 1."""
+def _neighbours(low: float, high: float, side_px: int, cells: int) -> tuple[int, _Indices, _Indices, _Floats]:
+    """Where the pixels of one side of a box lie among its cells.
+
+    Returns:
+        The first pixel whose centre lies in box and frame; then for each pixel the cells before and after its centre,
+        and how far it is from the one to the other, 0..1.
+    """
+    first, last = (min(max(math.ceil(edge - 0.5), 0), side_px) for edge in (low, high))
     centres = np.arange(first, max(first, last), dtype=np.float64) + 0.5
-    at_cell = np.clip((centres - low) * (cells / (high - low)) - 0.5, 0, cells - 1).astype(np.float32)
-    distance = np.abs(at_cell[:, None] - np.arange(cells, dtype=np.float32))
-    return np.maximum(np.float32(1) - distance, np.float32(0))
+    at_cell = ((centres - low) * (cells / (high - low)) - 0.5).clip(0, cells - 1)
+    before = at_cell.astype(np.int64)
+    return first, before, np.minimum(before + 1, cells - 1), (at_cell - before).astype(np.float32)
 
 
 def _check(boxes: _Floats, scores: _Floats, labels: NDArray[np.int64], maps: _Floats) -> None:
