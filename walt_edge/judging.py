@@ -17,7 +17,7 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.dossiers import Dossier, jump_parts, occluder_parts, rejudge, track_parts, weakest
 from walt_edge.privacy import AnonymisedImage
-from walt_edge.runtimes import Detections, Detector
+from walt_edge.runtimes import Detections, Teacher
 from walt_edge.selection import View, ViewKeeper, worth
 from walt_edge.teacher import teach
 from walt_edge.tracking import Match, Observation, Track
@@ -48,7 +48,7 @@ class Judge:
         sizes: How large things are where they stand.
     """
 
-    def __init__(self, frame_wh: tuple[int, int], settings: WatchSettings, detector: Detector | None = None) -> None:
+    def __init__(self, frame_wh: tuple[int, int], settings: WatchSettings, detector: Teacher | None = None) -> None:
         self._frame_wh = frame_wh
         self._settings = settings
         self._detector = detector

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
-from walt_edge.runtimes import Detections, Detector
+from walt_edge.runtimes import Detections, Teacher
 from walt_edge.teacher import ANY_SCORE
 from walt_edge.tracking import iou_matrix
 from walt_edge.vision.sightings import Reason, Sighting
@@ -30,7 +30,7 @@ class Onlookers:
         every_s: Media time after which a look is too old: who stands in the plate hardly moves.
     """
 
-    def __init__(self, detector: Detector, every_s: float) -> None:
+    def __init__(self, detector: Teacher, every_s: float) -> None:
         self._detector = detector
         self._every_s = every_s
         self._looked_at: NDArray[np.uint8] | None = None

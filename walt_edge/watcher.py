@@ -21,7 +21,7 @@ from walt_edge.judging import Judge
 from walt_edge.onlookers import Onlookers
 from walt_edge.plates import PlatePublisher
 from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
-from walt_edge.runtimes import Detector
+from walt_edge.runtimes import Teacher
 from walt_edge.selection import View
 from walt_edge.tracking import Match, Track, Tracker
 from walt_edge.vision.drift import DriftWatch, MovingCameraError, spread_px
@@ -89,7 +89,7 @@ class Watcher:
         device: str,
         camera: str,
         anonymiser: Anonymiser,
-        detector: Detector | None = None,
+        detector: Teacher | None = None,
         settings: WatchSettings = _DEFAULTS,
     ) -> None:
         model = f"{MODEL}+{detector.name}" if detector else MODEL

@@ -20,7 +20,7 @@ from walt_edge.contract.topics import check_name
 from walt_edge.faces import find_faces
 from walt_edge.overview import Overview
 from walt_edge.privacy import Anonymiser, SealedEnvelope
-from walt_edge.runtimes import Detector
+from walt_edge.runtimes import Teacher
 from walt_edge.watcher import Watcher
 
 _READ_TIMEOUT_S = 30.0
@@ -123,7 +123,7 @@ def _first(frames: Iterator[Frame]) -> Iterator[Frame]:
         yield frame
 
 
-def _detector(path: Path | None) -> Detector | None:
+def _detector(path: Path | None) -> Teacher | None:
     if path is None:
         return None
     from walt_edge.runtimes.onnx_detector import OnnxDetector  # only where asked for: an extra

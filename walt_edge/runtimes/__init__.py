@@ -26,7 +26,7 @@ class Detections:
     labels: tuple[Label | None, ...]
 
 
-class Detector(Protocol):
+class Teacher(Protocol):
     """A teacher that names things. It sharpens what motion finds and is never needed."""
 
     @property
