@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tls-cert", type=Path, metavar="FILE", help="serves by HTTPS: certificate chain")
     add("--tls-key", type=Path, metavar="FILE", help="its key")
     add("--once", action="store_true", help="return when no work is left and a generation has ended")
+    add("--retry-failed", action="store_true", help="first let generations that failed go on where they did")
     add("--lease-s", type=float, default=30.0, metavar="S", help="a worker silent so long is dead (default: 30)")
     add("--retry-s", type=float, default=15.0, metavar="S", help="wait before a second attempt (default: 15)")
 
@@ -85,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         repository.begin()
     with Store(args.store) as store:
         jobs = Jobs(store.engine, owner=worker_name(), lease_s=args.lease_s)
+        for failed in jobs.reopen() if args.retry_failed else ():
+            LOGGER.info("%s goes on; it had failed: %s", failed.title, failed.reason)
         rollout = Rollout(repository, by_mqtt(_broker(args)))
         workshop = Workshop(store, home, jobs, programs, rollout, judging)
         worker = Worker(store, jobs, workshop, _config(args), keep=rollout.keep)

@@ -247,6 +247,20 @@ class Jobs:
         values = {"state": State.REFUSED, "ended_us": self._clock(), "reason": reason}
         return self._change(generation, (name, values), **self._end(State.REFUSED, reason))
 
+    def reopen(self) -> list[Generation]:
+        """Lets every camera's newest generation, if it failed, go on where it failed; returns those."""
+        newest = {generation.camera: generation for generation in self.all()}
+        failed = [generation for generation in newest.values() if generation.state is State.FAILED]
+        for one in failed:
+            with transaction(self._engine) as connection:
+                mine = _key(generations, one.camera, one.number) & (generations.c.state == State.FAILED.value)
+                fresh = {"state": State.PENDING, "reason": "", "ended_us": None, "due_us": 0}
+                if connection.execute(update(generations).where(mine).values(fresh)).rowcount:
+                    values = {"state": State.PENDING, "failures": 0, "ended_us": None}
+                    where = _key(steps, one.camera, one.number) & (steps.c.state == State.FAILED.value)
+                    connection.execute(update(steps).where(where).values(values))
+        return failed
+
     # Reading
 
     def read(self, camera: str, number: int) -> Generation:

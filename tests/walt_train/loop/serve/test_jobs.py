@@ -138,6 +138,19 @@ def test_a_step_is_tried_three_times(loop: Loop, clock: Clock) -> None:
     assert jobs.claim() is None
 
 
+def test_a_failed_generation_may_go_on_if_asked(loop: Loop, clock: Clock) -> None:
+    jobs = loop.jobs("a")
+    generation = jobs.begin(created(jobs), StepName.CLIPART)
+    generation = jobs.begin(jobs.finish(generation, StepName.CLIPART, {"sha256": "ab"}), StepName.TRAIN)
+    jobs.fail(generation, StepName.TRAIN, "disk full", limit=1, retry_s=1)
+    jobs.refuse(created(jobs, "cam-2"), StepName.PUBLISH, "too weak")
+    assert [one.title for one in jobs.reopen()] == ["cam-1 generation 1"]
+    again = jobs.claim()
+    assert again is not None
+    assert (again.camera, again.following(), again.step(StepName.TRAIN).failures) == ("cam-1", StepName.TRAIN, 0)
+    assert jobs.reopen() == []
+
+
 def test_a_refused_generation_is_no_champion(loop: Loop, clock: Clock) -> None:
     jobs = loop.jobs("a")
     generation = jobs.refuse(created(jobs), StepName.PUBLISH, "too weak")

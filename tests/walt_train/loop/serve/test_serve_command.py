@@ -84,6 +84,9 @@ def test_a_broker_that_is_not_there(loop: Loop, tmp_path: Path, capsys: pytest.C
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("walt-loop: cam-1 generation 1: publish failed: broker localhost:1 cannot be reached")
     assert len(loop.releases) == 1
+    with Broker.start(tmp_path) as broker:
+        assert serve(tmp_path, "--broker", broker.address, "--publish-unjudged", "--retry-failed") == 0
+    assert len(loop.releases) == 1
 
 
 @pytest.mark.parametrize(
