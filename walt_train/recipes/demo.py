@@ -18,5 +18,5 @@ def demo() -> Recipe:
             box_width=96,
             mask_width=24,
         ),
-        training=Training(steps=500, batch=8, learning_rate=2e-3),
+        training=Training(steps=800, batch=8, learning_rate=2e-3),
     )
