@@ -161,24 +161,24 @@ def _rpn_settings(network: Network) -> dict[str, Any]:
         "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": True},
         "loss_bbox": {"type": "L1Loss"},
         "train_cfg": ConfigDict(
-            assigner={
-                "type": "MaxIoUAssigner",
-                "pos_iou_thr": 0.6,
-                "neg_iou_thr": 0.35,
-                "min_pos_iou": 0.3,
-                "ignore_iof_thr": -1,
-            },
-            sampler={
-                "type": "RandomSampler",
-                "num": 256,
-                "pos_fraction": 0.5,
-                "neg_pos_ub": -1,
-                "add_gt_as_proposals": False,
-            },
+            assigner=_assigner(positive=0.6, negative=0.35, least=0.3, weak=True),
+            sampler={"type": "RandomSampler", "num": 256, "pos_fraction": 0.5, "add_gt_as_proposals": False},
             allowed_border=-1,
             pos_weight=-1,
         ),
         "test_cfg": _nms(network),
+    }
+
+
+def _assigner(*, positive: float, negative: float, least: float, weak: bool) -> dict[str, Any]:
+    """Box IoU from which a box is an object's, below which it is none's; `weak`: every object takes its best."""
+    return {
+        "type": "MaxIoUAssigner",
+        "pos_iou_thr": positive,
+        "neg_iou_thr": negative,
+        "min_pos_iou": least,
+        "match_low_quality": weak,
+        "ignore_iof_thr": -1,
     }
 
 
@@ -207,14 +207,7 @@ def _roi_settings(net: WaltNet) -> dict[str, Any]:
             "loss_bbox": {"type": "L1Loss"},
         },
         "train_cfg": ConfigDict(
-            assigner={
-                "type": "MaxIoUAssigner",
-                "pos_iou_thr": 0.5,
-                "neg_iou_thr": 0.5,
-                "min_pos_iou": 0.5,
-                "match_low_quality": False,
-                "ignore_iof_thr": -1,
-            },
+            assigner=_assigner(positive=0.5, negative=0.5, least=0.5, weak=False),
             sampler={"type": "RandomSampler", "num": 64, "pos_fraction": 0.5, "add_gt_as_proposals": True},
             pos_weight=-1,
         ),
@@ -282,9 +275,9 @@ def train(
     """Trains to the end in mmengine's Runner.
 
     Args:
-        detector: Its network's weights change.
+        detector: Changes.
         loader: One batch a step; its sampler has `skip(steps)`.
-        training: Of the recipe.
+        training: How.
         hook: Is told of every step.
         seed: Of everything random that mmengine starts.
         work_dir: Gets mmengine's own files.
@@ -303,28 +296,37 @@ def train(
             model=detector,
             work_dir=str(work_dir),
             train_dataloader=loader,
-            train_cfg={"by_epoch": False, "max_iters": training.steps},
-            optim_wrapper=_optimiser(training),
-            param_scheduler=_schedule(training),
-            default_hooks=dict.fromkeys(("timer", "logger", "checkpoint", "sampler_seed")),
             custom_hooks=[average, hook],
-            launcher="pytorch" if distributed else "none",
-            env_cfg={"dist_cfg": {"backend": distributed}} if distributed else {"cudnn_benchmark": False},
             randomness={"seed": seed},
-            log_level=logging.ERROR,
             load_from=None if resume_from is None else str(resume_from),
             resume=resume_from is not None,
-            default_scope="mmdet",
-            experiment_name=f"walt-{id(detector)}",
-            cfg={"model_wrapper_cfg": _wrapper(detector, distributed)},
+            **_runner_settings(detector, training, distributed),
         )
     torch.set_num_threads(threads)  # mmengine sets one
     with _contained():
         runner.train()
     if distributed:
         torch.distributed.destroy_process_group()
-    state = average.ema_model.module.net.state_dict()
-    return {name: value.detach().cpu().clone() for name, value in state.items()}
+    return _weights(average.ema_model.module.net)
+
+
+def _weights(net: WaltNet) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in net.state_dict().items()}
+
+
+def _runner_settings(detector: AmodalDetector, training: Training, distributed: str | None) -> dict[str, Any]:
+    return {
+        "train_cfg": {"by_epoch": False, "max_iters": training.steps},
+        "optim_wrapper": _optimiser(training),
+        "param_scheduler": _schedule(training),
+        "default_hooks": dict.fromkeys(("timer", "logger", "checkpoint", "sampler_seed")),
+        "launcher": "pytorch" if distributed else "none",
+        "env_cfg": {"dist_cfg": {"backend": distributed}} if distributed else {"cudnn_benchmark": False},
+        "log_level": logging.ERROR,
+        "default_scope": "mmdet",
+        "experiment_name": f"walt-{id(detector)}",
+        "cfg": {"model_wrapper_cfg": _wrapper(detector, distributed)},
+    }
 
 
 def _wrapper(detector: AmodalDetector, distributed: str | None) -> dict[str, Any]:
