@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from walt_train.engine.checkpoint import CheckpointManifest, load_model
 from walt_train.engine.plan import CHECKPOINT
 
 GOLDEN = "golden"
+_log = logging.getLogger(__name__)
 
 
 def make_bundle(checkpoint: Path, out: Path, *, golden: Path | None = None) -> tuple[BundleManifest, str]:
@@ -76,6 +78,8 @@ def _answers(network: Network, manifest: BundleManifest, pictures: dict[str, NDA
     answers = {}
     for index, (name, picture) in enumerate(pictures.items()):
         found = look(network, picture, size_wh=manifest.size_wh, score_threshold=manifest.score_threshold)
+        if not len(found):
+            _log.warning("%s shows nothing that %s finds: it proves less than it could", name, manifest.name)
         frame = frame_prediction(found, index, name.rpartition("/")[2])
         answers[answer_name(name)] = msgspec.json.encode(Predictions(model=manifest.name, frames=[frame]))
     return answers

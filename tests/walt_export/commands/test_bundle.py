@@ -9,10 +9,11 @@ from pathlib import Path
 
 import cv2
 import msgspec
+import numpy as np
 import pytest
 from walt_export.cli import SCRIPT
 
-from tests.checkpoints import SCORE_THRESHOLD, SIZE_WH, noise, write_small_checkpoint
+from tests.checkpoints import EVEN_LEVEL, SCORE_THRESHOLD, SIZE_WH, noise, write_small_checkpoint
 from walt_edge import Detector
 from walt_edge.contract.bundle import Bundle, write_bundle
 from walt_edge.contract.labels import Label
@@ -135,6 +136,16 @@ def test_a_golden_picture_that_is_none_is_named(
     (tmp_path / "1.png").write_bytes(b"no picture")
     assert export(checkpoint, "--out", tmp_path / "m.walt", "--golden", tmp_path) == 1
     assert_one_line(capsys, "golden/1.png cannot be decoded")
+
+
+def test_a_golden_picture_that_shows_nothing_is_worth_a_word(
+    tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    even = np.full((SIZE_WH[1], SIZE_WH[0], 3), EVEN_LEVEL, np.uint8)
+    cv2.imwrite(str(tmp_path / "0.png"), even)
+    assert export(checkpoint, "--out", tmp_path / "m.walt", "--golden", tmp_path) == 0
+    assert "golden/0.png shows nothing" in caplog.text
+    Detector.load(tmp_path / "m.walt", device="cpu").check_golden()
 
 
 def test_where_nothing_can_be_written(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
