@@ -7,11 +7,12 @@ finds the same line.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _OBJECTS_MIN = 5
-_ROUNDS = 3
+_MEDIAN_OBJECTS = 200  # of which the pairs are looked at
 _ONE = 1 << 16
 
 
@@ -39,19 +40,23 @@ class HeightLine:
 def fit_height_line(rows_and_heights: Sequence[tuple[int, int]]) -> HeightLine | None:
     """The line through one (ground row, height) of each object, or None where they do not give one.
 
-    Objects more than 30% off are left out and the line is fitted again.
+    Objects that are more than 30% off a line through the medians (Theil-Sen) are left out of the least squares.
     """
-    kept = list(rows_and_heights)
-    line = None
-    for _ in range(_ROUNDS):
-        line = _least_squares(kept)
-        if line is None:
-            return None
-        near = [pair for pair in kept if _is_near(line, *pair)]
-        if len(near) == len(kept):
-            break
-        kept = near
-    return line
+    rough = _median_line(rows_and_heights)
+    if rough is None:
+        return None
+    return _least_squares([pair for pair in rows_and_heights if _is_near(rough, *pair)])
+
+
+def _median_line(pairs: Sequence[tuple[int, int]]) -> HeightLine | None:
+    some = pairs[:: 1 + len(pairs) // _MEDIAN_OBJECTS]
+    couples = [(one, other) for one, other in itertools.combinations(some, 2) if one[0] != other[0]]
+    if not couples:
+        return None
+    slopes = sorted((one[1] - other[1]) * _ONE // (one[0] - other[0]) for one, other in couples)
+    slope = slopes[len(slopes) // 2]
+    offsets = sorted(height * _ONE - slope * row for row, height in some)
+    return HeightLine(slope, offsets[len(offsets) // 2], 0, 0)
 
 
 def _is_near(line: HeightLine, row: int, height: int) -> bool:

@@ -134,7 +134,7 @@ class CocoSamples:
         record = self._images[self._place(epoch, index)]
         image = _read_image(self._folder / record.file_name, record)
         try:
-            objects, static = _layers(self._objects.get(record.id, []), record)
+            objects, static = layers_of(self._objects.get(record.id, []), record)
         except MaskError as error:
             raise DataError(f"{self._folder / ANNOTATIONS}, image {record.id}: {error}") from error
         return AmodalSample(
@@ -223,7 +223,7 @@ def _read_image(path: Path, record: ImageRecord) -> NDArray[np.uint8]:
     return image
 
 
-def _layers(
+def layers_of(
     records: list[AnnotationRecord], image: ImageRecord
 ) -> tuple[tuple[AmodalObject, ...], tuple[tuple[int, PatchMask], ...]]:
     """Objects, and the static things before them.

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.clipart import FRAME_WH, Thing, draw, plate_image, some_things, write_scene
+from walt_edge.contract.errors import UsageError
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import Mask, PatchMask
+from walt_train.clipart.arrange import Spot, arrange
+from walt_train.clipart.chance import Chance, Purpose
+from walt_train.clipart.compose import compose
+from walt_train.clipart.material import Material, load_material
+from walt_train.clipart.paint import cut_sticker, light_table
+from walt_train.clipart.settings import TRAINING, ComposeSettings, Order, Placement
+from walt_train.data.layers import Layers, sample_layers
+from walt_train.data.sample import AmodalSample
+
+PLAIN = ComposeSettings(placement="original", shadow=0.0, light_jitter=0.0, clip_jitter=0.0)
+FRAME = (0, 0, *FRAME_WH)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("clipart"), some_things(14, 14), hours=(12, 15))
+
+
+@pytest.fixture(scope="module")
+def material(folder: Path) -> Material:
+    return load_material(folder)
+
+
+def digest(material: Material, settings: ComposeSettings, count: int) -> str:
+    """Names pixels and layers of some composites."""
+    sha256 = hashlib.sha256()
+    for index in range(count):
+        sample = compose(material, settings, 11, 2, index)
+        sha256.update(sample.image_bgr.tobytes())
+        for thing in sample.objects:
+            sha256.update(repr((thing.label, thing.track_id, thing.amodal.box_xyxy)).encode())
+            sha256.update(np.packbits(thing.amodal.mask).tobytes())
+    return sha256.hexdigest()
+
+
+ELSEWHERE = """
+import sys
+from pathlib import Path
+from tests.walt_train.clipart.test_compose import TRAINING, digest, load_material
+sys.stdout.write(digest(load_material(Path(sys.argv[1])), TRAINING, 12))
+"""
+
+
+def test_another_process_makes_the_same(folder: Path, material: Material) -> None:
+    here = digest(material, TRAINING, 12)
+    root = Path(__file__).parents[3]
+    there = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(folder)], cwd=root, check=True, capture_output=True, text=True
+    )
+    assert there.stdout == here
+
+
+def test_composites_are_what_they_always_were(material: Material) -> None:
+    """Drawn clip art, whole numbers and Philox: the same on every machine. A change needs a new name for the data."""
+    assert digest(material, TRAINING, 12) == "09245ee7be2b269385cecbc3081630c861f3c066ec9e41c54b46c5271d8ea7fb"
+
+
+def test_order_of_making_does_not_matter(material: Material) -> None:
+    forth = [compose(material, TRAINING, 3, 0, index).image_bgr for index in range(6)]
+    back = [compose(material, TRAINING, 3, 0, index).image_bgr for index in reversed(range(6))]
+    assert all(np.array_equal(one, other) for one, other in zip(forth, reversed(back), strict=True))
+    assert not np.array_equal(forth[0], compose(material, TRAINING, 4, 0, 0).image_bgr)
+    assert not np.array_equal(forth[0], compose(material, TRAINING, 3, 1, 0).image_bgr)
+
+
+@pytest.mark.parametrize("order", ["depth", "random"])
+def test_pixels_are_those_of_the_nearest_object_or_of_the_plate(material: Material, order: Order) -> None:
+    """Without shadow and jitter: inside a visible mask the clip's pixels, far from all objects the plate's."""
+    things = {place: draw(thing) for place, thing in enumerate(some_things(14, 14))}
+    plates = {plate_image(hour).tobytes() for hour in (12, 15)}
+    looked = 0
+    for index in range(20):
+        sample = compose(material, replace(PLAIN, order=order), 1, 0, index)
+        near = np.zeros(FRAME_WH[::-1], dtype=bool)
+        for thing, layers in zip(sample.objects, sample_layers(sample), strict=True):
+            image, mask = things[thing.track_id - 1]
+            inner = _eroded(layers.visible.full(*FRAME_WH[::-1])) & _eroded(thing.amodal.full(*FRAME_WH[::-1]))
+            own = PatchMask.from_full(mask)
+            rows, columns = np.nonzero(inner)
+            ours = image[rows - thing.amodal.y + own.y, columns - thing.amodal.x + own.x]
+            near_other = _grown(layers.occluder.full(*FRAME_WH[::-1]))[rows, columns]
+            assert np.array_equal(sample.image_bgr[rows, columns][~near_other], ours[~near_other])
+            looked += int((~near_other).sum())
+            near |= _grown(thing.amodal.full(*FRAME_WH[::-1]))
+        assert any((sample.image_bgr == plate)[~near].all() for plate in map(_plate, plates))
+    assert looked > 10_000
+
+
+def _plate(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8).reshape(*FRAME_WH[::-1], 3)
+
+
+def _eroded(mask: Mask) -> Mask:
+    return ~_grown(~mask)
+
+
+def _grown(mask: Mask) -> Mask:
+    padded = np.pad(mask, 1, mode="edge")
+    height, width = mask.shape
+    shifted = [padded[dy : dy + height, dx : dx + width] for dy in range(3) for dx in range(3)]
+    return np.asarray(np.any(shifted, axis=0))
+
+
+@pytest.mark.parametrize("placement", ["original", "spread", "mixed"])
+@pytest.mark.parametrize("order", ["depth", "random"])
+def test_rules_hold(material: Material, placement: Placement, order: Order) -> None:
+    settings = ComposeSettings(placement=placement, order=order, crop_chance=0.5)
+    for index in range(40):
+        sample = compose(material, settings, 5, 0, index)
+        tracks = [thing.track_id for thing in sample.objects]
+        assert len(tracks) == len(set(tracks)), "one physical object once"
+        assert len(tracks) <= settings.objects[1]
+        height, width = sample.image_bgr.shape[:2]
+        assert 0.6 * FRAME_WH[0] - 1 <= width <= FRAME_WH[0]
+        assert abs(width * FRAME_WH[1] - height * FRAME_WH[0]) <= FRAME_WH[0], "the frame's shape"
+        for layers in sample_layers(sample):
+            x0, y0, x1, y1 = layers.amodal.box_xyxy
+            assert 0 <= x0 < x1 <= width
+            assert 0 <= y0 < y1 <= height
+            assert PatchMask.from_full(layers.amodal.mask).mask.shape == layers.amodal.mask.shape, "tight"
+            assert layers.visible.area >= 16
+            assert layers.occlusion_fraction <= 0.9
+
+
+def test_original_places_and_depth_order(material: Material) -> None:
+    for index in range(30):
+        spots = _spots(material, PLAIN, index)
+        assert all(spot.box_xyxy == spot.cutout.box_xyxy for spot in spots)
+        rows = [spot.box_xyxy[3] for spot in spots]
+        assert rows == sorted(rows, reverse=True), "the lower on the picture, the nearer"
+        for spot in spots:
+            x0, y0, x1, y1 = spot.footprint
+            for other in spots:
+                if other is not spot:
+                    left, top, right, bottom = other.footprint
+                    assert x1 <= left or right <= x0 or y1 <= top or bottom <= y0, "they stand in one another"
+
+
+def _spots(material: Material, settings: ComposeSettings, index: int) -> list[Spot]:
+    return arrange(
+        material, settings, 0, Chance(1, 0, index, Purpose.ARRANGEMENT), Chance(1, 0, index, Purpose.ORDER)
+    )
+
+
+def test_moved_objects_have_the_size_of_their_new_place(material: Material) -> None:
+    settings = replace(PLAIN, placement="spread")
+    moved = [spot for index in range(40) for spot in _spots(material, settings, index)]
+    rows = [spot.box_xyxy[3] for spot in moved]
+    assert min(rows) < 105
+    assert max(rows) > 150, "they stand everywhere"
+    for spot in moved:
+        share = 3 if spot.cutout.label is Label.PERSON else 5
+        height = spot.box_xyxy[3] - spot.box_xyxy[1]
+        assert height == pytest.approx(spot.box_xyxy[3] / share, abs=3)
+        sticker = cut_sticker(spot, (-500, -500, 1000, 1000))
+        assert sticker is not None
+        seen = np.array(sticker.mask.box_xyxy) - 500
+        assert np.abs(seen - spot.box_xyxy).max() <= 2, "the mask lies in the box"
+
+
+def test_enough_is_hidden_and_cut(material: Material) -> None:
+    samples = [compose(material, TRAINING, 2, 0, index) for index in range(200)]
+    layers = [one for sample in samples for one in sample_layers(sample)]
+    hidden = np.array([one.occlusion_fraction for one in layers])
+    assert (hidden >= 0.01).mean() >= 0.3
+    assert (hidden >= 0.5).mean() >= 0.08
+    assert np.mean([_is_cut(sample, one) for sample in samples for one in sample_layers(sample)]) >= 0.15
+
+
+def _is_cut(sample: AmodalSample, layers: Layers) -> bool:
+    height, width = sample.image_bgr.shape[:2]
+    x0, y0, x1, y1 = layers.amodal.box_xyxy
+    return x0 == 0 or y0 == 0 or x1 == width or y1 == height
+
+
+def test_clips_of_the_plates_hour_are_preferred(tmp_path: Path) -> None:
+    day = [replace(thing, hour=12) for thing in some_things(15, 15)]
+    night = [replace(thing, hour=23, track=thing.track + 100) for thing in some_things(15, 15)]
+    material = load_material(write_scene(tmp_path, day + night, hours=(12, 23)))
+    matching = total = 0
+    for index in range(60):
+        sample = compose(material, PLAIN, 1, 0, index)
+        by_day = sample.time.startswith("1970-01-01T12")
+        matching += sum((thing.track_id <= 30) == by_day for thing in sample.objects)
+        total += len(sample.objects)
+    assert matching / total > 0.75
+
+
+def test_a_rare_class_is_not_lost(tmp_path: Path) -> None:
+    material = load_material(write_scene(tmp_path, some_things(40, 2)))
+    samples = [compose(material, PLAIN, 1, 0, index) for index in range(40)]
+    assert sum(any(thing.label is Label.VEHICLE for thing in sample.objects) for sample in samples) > 15
+
+
+def test_one_clip_is_enough(tmp_path: Path) -> None:
+    material = load_material(write_scene(tmp_path, [Thing(Label.PERSON, 100, 120, 1)]))
+    counts = [len(compose(material, TRAINING, 1, 0, index).objects) for index in range(20)]
+    assert max(counts) == 1
+
+
+def test_tables_of_light() -> None:
+    assert light_table(256).tolist() == list(range(256))
+    assert light_table(512)[100] == 200
+    assert light_table(512)[200] == 255
+    bent = light_table(256, 20).astype(int) - np.arange(256)
+    assert (bent[0], bent[255], bent.max()) == (0, 0, 19)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"order": "far"}, "order 'far' is none of depth, random"),
+        ({"placement": "up"}, "placement 'up' is none of"),
+        ({"objects": (5, 2)}, "5 to 2 objects"),
+        ({"objects": (0, 2)}, "0 to 2 objects"),
+        ({"crop_chance": 1.5}, "crop_chance 1.5 is not between"),
+        ({"crop_chance": float("nan")}, "crop_chance nan is not between"),
+        ({"light_jitter": 0.9}, "light_jitter 0.9 is not between"),
+    ],
+)
+def test_settings_out_of_range(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        ComposeSettings(**changes)  # type: ignore[arg-type]
