@@ -100,7 +100,6 @@ class CocoSamples:
         self._seed = seed
         self._labels = _labels(content.annotations)
         self._sha256 = hashlib.sha256(data + f" {split} {per_epoch} {seed}".encode()).hexdigest()
-        self._order = lru_cache(maxsize=4)(self._shuffled)
         _check_images(folder, self._images)
 
     @property
@@ -145,12 +144,7 @@ class CocoSamples:
         if self._per_epoch is None:
             return index
         lap, place = divmod(epoch * self._per_epoch + index, len(self._images))
-        return int(self._order(lap)[place])
-
-    def _shuffled(self, lap: int) -> list[int]:
-        order = list(range(len(self._images)))
-        Chance(self._seed, lap, 0, Purpose.FRAMES).shuffle(order)
-        return order
+        return _shuffled(self._seed, lap, len(self._images))[place]
 
     def _part(self, images: list[ImageRecord], split: Split) -> list[ImageRecord]:
         bound = len(images) * TRAINING_PERCENT // 100
@@ -168,6 +162,14 @@ class CocoSamples:
 
     def _tracks(self, images: list[ImageRecord]) -> set[int]:
         return {record.track_id for image in images for record in self._objects.get(image.id, [])}
+
+
+@lru_cache(maxsize=8)
+def _shuffled(seed: int, lap: int, count: int) -> tuple[int, ...]:
+    """The order of `count` frames in a lap."""
+    order = list(range(count))
+    Chance(seed, lap, 0, Purpose.FRAMES).shuffle(order)
+    return tuple(order)
 
 
 def _read_bytes(path: Path) -> bytes:
