@@ -61,6 +61,8 @@ def test_every_script_answers_in_a_base_only_environment(base_environment: Path,
         (("walt-train", "rwalt", "--seed", "1"), "render"),
         (("walt-loop", "ingest", "--broker", "localhost:1"), "loop"),
         (("walt-loop", "demo"), "loop"),
+        (("walt-train", "--gpus", "4"), "train"),
+        (("walt-export", "checkpoint.pt"), "export"),
     ],
 )
 def test_a_missing_extra_is_named_in_one_line(base_environment: Path, command: tuple[str, ...], extra: str) -> None:
@@ -70,7 +72,7 @@ def test_a_missing_extra_is_named_in_one_line(base_environment: Path, command: t
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", [("walt-train", "--gpus", "4"), ("walt-export", "--trt")])
+@pytest.mark.parametrize("command", [("walt-export", "--trt")])
 def test_what_is_not_built_yet_says_so(base_environment: Path, command: tuple[str, ...]) -> None:
     done = run_in(base_environment, *command)
     assert done.returncode == 2
