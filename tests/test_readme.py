@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from walt_export.cli import SCRIPT as EXPORT
 
 from benchmarks.readme import BEGIN, END, RESULTS, figures, replaced
 from tests.material import ROOT
@@ -17,7 +20,8 @@ from walt_train.cli import SCRIPT as TRAIN
 from walt_train.loop.cli import SCRIPT as LOOP
 
 README = (ROOT / "README.md").read_text()
-SCRIPTS: dict[str, Script] = {script.prog: script for script in (EDGE, TRAIN, LOOP)}
+SCRIPTS: dict[str, Script] = {script.prog: script for script in (EDGE, TRAIN, LOOP, EXPORT)}
+_LINES = re.findall(r"(?:^|`)(walt-(?:edge|train|loop|export) [^`|#&\n]+)", README.replace("\\\n", " "), re.M)
 
 
 def test_the_figures_are_those_of_the_files() -> None:
@@ -38,14 +42,22 @@ def test_every_row_of_a_file_stands_in_the_table(tmp_path: Path) -> None:
     assert replaced(f"a{BEGIN}old{END}z", "new") == f"a{BEGIN}\nnew\n{END}z"
 
 
-@pytest.mark.parametrize(
-    "line", sorted(set(re.findall(r"(?:^|`)(walt-(?:edge|train|loop) [^`|#&\n]+)", README, re.M)))
-)
+def test_the_readme_shows_every_script() -> None:
+    assert {line.split()[0] for line in _LINES} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("line", sorted(set(_LINES)))
 def test_commands_in_the_readme_exist_and_take_their_options(line: str) -> None:
-    words = shlex.split(line)
-    commands = {command.name: command for command in SCRIPTS[words[0]].commands}
-    assert words[1] in commands
-    assert commands[words[1]].module, f"{words[1]} is not built yet"
+    prog, *words = shlex.split(line)
+    script = SCRIPTS[prog]
+    commands = {command.name: command for command in script.commands}
+    if words[0] not in commands:
+        words.insert(0, script.default)
+    assert words[0] in commands
+    assert commands[words[0]].module, f"{words[0]} is not built yet"
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    importlib.import_module(commands[words[0]].module).add_arguments(parser)
+    parser.parse_args(words[1:])
 
 
 def test_pictures_in_the_readme_exist() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from walt_edge.contract.masks import Rle, decode_rle
+from walt_train.data.layers import split_layers
 from walt_train.rwalt.annotate import annotation_records, categories
 from walt_train.rwalt.dataset import render
-from walt_train.data.layers import split_layers
 from walt_train.rwalt.renderer import MIN_AREA_PX, Renderer
 from walt_train.rwalt.street import Street, StreetConfig
 

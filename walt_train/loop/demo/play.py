@@ -68,8 +68,8 @@ class DemoConfig:
 
     out: Path
     video: Path | None = None
-    seed: int = 1
-    frames: int = 2400
+    seed: int = 3
+    frames: int = 1800
     later_frames: int = 600
     size: str = "640x360"
     watch_s: float = 270.0
