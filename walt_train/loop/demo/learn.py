@@ -104,16 +104,16 @@ def open_school(stations: Stations, store: Path, home: Path, broker: str, wish: 
     )
 
 
-def train_and_export(school: School, wish: Wish, helpers: Sequence[Station]) -> None:
+def train_and_export(school: School, wish: Wish, others: Sequence[Station]) -> None:
     """Waits, with a bar, until there is a bundle, or nothing more to wait for.
 
     Raises:
-        StationError: `serve` or one of the helpers ended, or the time is over.
+        StationError: `serve` or another station ended, or the time is over.
     """
     with Bars() as bars:
 
         def is_done() -> bool:
-            for station in helpers:
+            for station in others:
                 if not station.running:
                     raise station.failure()
             progress = school.progress()

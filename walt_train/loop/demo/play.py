@@ -183,10 +183,10 @@ class Demo:
         return Watch(name, film, False, at_most_s, out / "home", out / "journal" / name, f"{HOST}:{port}")
 
     def _first_watch(
-        self, stations: Stations, films: Films, port: int, tap: Tap, helpers: list[Station]
+        self, stations: Stations, films: Films, port: int, tap: Tap, others: list[Station]
     ) -> FirstWatch:
         watch = self._watch("first", films.first, port, self._config.watch_s)
-        sent = play(stations, watch, tap, helpers)
+        sent = play(stations, watch, tap, others)
         with Store(self._store) as store:
             evidence = read_evidence(watch.journal, store, tap.telemetry)
         annotations = self._out / "street" / "annotations.json"
@@ -196,7 +196,7 @@ class Demo:
         return FirstWatch(sent, evidence, ledger, matches, truth.objects if truth else 0)
 
     def _learn(
-        self, stations: Stations, films: Films, port: int, tap: Tap, helpers: list[Station]
+        self, stations: Stations, films: Films, port: int, tap: Tap, others: list[Station]
     ) -> tuple[Learning, Learned]:
         """Home makes a generation; while it judges, the agent watches again, and takes what home publishes."""
         config, out = self._config, self._out
@@ -211,17 +211,17 @@ class Demo:
         )
         with self._stages.stage("train"):
             school = open_school(stations, self._store, out / "loop", f"{HOST}:{port}", wish)
-            train_and_export(school, wish, helpers)
+            train_and_export(school, wish, others)
         later = None
         if not school.has_ended:
             with self._stages.stage("watch again"):
-                later = self._watch_again(stations, films, port, tap, [*helpers, school.station], school)
+                later = self._watch_again(stations, films, port, tap, [*others, school.station], school)
         with self._stages.stage("compose"):
             sheet = composites_of(stations, school, out / "composites", config.seed)
         return learning_of(school, wish, later), Learned(later, picture_of(sheet))
 
     def _watch_again(
-        self, stations: Stations, films: Films, port: int, tap: Tap, helpers: list[Station], school: School
+        self, stations: Stations, films: Films, port: int, tap: Tap, others: list[Station], school: School
     ) -> Evidence:
         words = ["--updates", school.url, "--trust", str(school.trust)]
         watch = replace(self._watch("later", films.later, port, _LATER_S), loops=True, words=words)
@@ -229,7 +229,7 @@ class Demo:
         def is_enough(journal: JournalTail) -> bool:
             return journal.frames_by_model >= _BY_MODEL or school.has_given_up
 
-        play(stations, watch, tap, helpers, is_enough)
+        play(stations, watch, tap, others, is_enough)
         with Store(self._store) as store:
             return read_evidence(watch.journal, store, tap.telemetry)
 

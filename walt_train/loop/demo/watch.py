@@ -52,7 +52,7 @@ def play(
     stations: Stations,
     watch: Watch,
     tap: Tap,
-    helpers: Sequence[Station],
+    others: Sequence[Station],
     is_enough: Callable[[JournalTail], bool] = lambda _: False,
 ) -> int:
     """Plays the film before an agent until its end, until it is enough, or until the time is over.
@@ -61,7 +61,7 @@ def play(
         How many frames were played.
 
     Raises:
-        StationError: The camera, the agent or one of the helpers ended and should not have.
+        StationError: The camera, the agent or another station ended and should not have.
     """
     camera, url = start_camera(stations, f"{watch.name}-camera", watch.film, loops=watch.loops)
     agent = stations.start(f"{watch.name}-agent", watch.agent(url))
@@ -70,7 +70,7 @@ def play(
     total = None if watch.loops else watch.film.frames
     with Bars() as bars:
         while camera.running and time.monotonic() < deadline and not is_enough(journal):
-            for station in (agent, *helpers):
+            for station in (agent, *others):
                 if not station.running:
                     raise station.failure()
             bars.show("watched", _frames_so_far(journal, tap), total)
