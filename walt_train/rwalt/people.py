@@ -14,6 +14,7 @@ import numpy as np
 
 from walt_train.rwalt.idle import Idle
 from walt_train.rwalt.meshes import Colour, Floats, Kind, Mesh, ball, box, from_triangles, join, moved, tube
+from walt_train.rwalt.transforms import at, origins, pitch, roll, scale, shift, yaw
 
 KEYPOINTS = (
     "nose",
@@ -222,7 +223,7 @@ class _Poser:
         leg = self.height * (THIGH + SHIN)
         self.lean = np.stack([idle.forward_m, idle.left_m], axis=1) / leg[:, None]
         self.leg_lean = self.lean + np.stack([np.zeros_like(leg), idle.weight_m / leg], axis=1)
-        self.root = _frames(headings, positions)
+        self.root = at(headings, positions)
         self.parts: dict[str, Floats] = {}
         self.points: dict[str, Floats] = {}
 
@@ -245,42 +246,40 @@ class _Poser:
             reach.append(thigh * np.cos(hip) + shin * np.cos(hip - knee))
         hip_z = np.maximum(*reach) + height * ANKLE
         hip_z -= self.height * (THIGH + SHIN) * (1 - np.cos(np.hypot(*self.leg_lean.T)))
-        self.pelvis = self.root @ _shift(self.idle.forward_m, self.idle.left_m + self.idle.weight_m, hip_z)
+        self.pelvis = self.root @ shift(self.idle.forward_m, self.idle.left_m + self.idle.weight_m, hip_z)
         for (hip, knee, phase), (_, side) in zip(angles, LEFT_RIGHT, strict=True):
             name = "left" if side > 0 else "right"
-            hung = self.pelvis @ _shift(y=side * HIP_HALF * height) @ _roll(-self.leg_lean[:, 1])
-            joint = hung @ _pitch(self.leg_lean[:, 0] - hip)
-            lower = joint @ _shift(z=-thigh) @ _pitch(knee)
+            hung = self.pelvis @ shift(y=side * HIP_HALF * height) @ roll(-self.leg_lean[:, 1])
+            joint = hung @ pitch(self.leg_lean[:, 0] - hip)
+            lower = joint @ shift(z=-thigh) @ pitch(knee)
             foot = (
                 lower
-                @ _shift(z=-shin)
-                @ _pitch(self.swing * 0.5 * np.clip(np.cos(phase + 1.2), -0.2, 1) - (knee - hip) * 0.3)
+                @ shift(z=-shin)
+                @ pitch(self.swing * 0.5 * np.clip(np.cos(phase + 1.2), -0.2, 1) - (knee - hip) * 0.3)
             )
             self._limb(f"{name}_thigh", joint, thigh, 0.046)
             self._limb(f"{name}_shin", lower, shin, 0.034)
             self.parts[f"{name}_shoe"] = (
-                foot
-                @ _shift(x=0.035 * height, z=-0.01 * height)
-                @ _scale(0.13 * height, 0.06 * height, 0.05 * height)
+                foot @ shift(x=0.035 * height, z=-0.01 * height) @ scale(0.13 * height, 0.06 * height, 0.05 * height)
             )
-            self.points[f"{name}_hip"], self.points[f"{name}_knee"], self.points[f"{name}_ankle"] = _origins(
+            self.points[f"{name}_hip"], self.points[f"{name}_knee"], self.points[f"{name}_ankle"] = origins(
                 joint, lower, foot
             )
         wide = 0.085 * height * self.girth
-        self.parts["pelvis"] = self.pelvis @ _scale(wide * 0.8, wide, 0.075 * height)
-        self.parts["skirt"] = self.pelvis @ _scale(wide * 0.95, wide * 1.02, 0.24 * height)
+        self.parts["pelvis"] = self.pelvis @ scale(wide * 0.8, wide, 0.075 * height)
+        self.parts["skirt"] = self.pelvis @ scale(wide * 0.95, wide * 1.02, 0.24 * height)
 
     def _torso(self) -> None:
         height = self.height
         twist = self.swing * 0.12 * np.sin(self.phase)
-        upright = self.pelvis @ _roll(-self.lean[:, 1]) @ _yaw(twist)
-        self.chest = upright @ _pitch(0.03 + 0.04 * self.swing + self.lean[:, 0])
+        upright = self.pelvis @ roll(-self.lean[:, 1]) @ yaw(twist)
+        self.chest = upright @ pitch(0.03 + 0.04 * self.swing + self.lean[:, 0])
         wide = 0.108 * height * self.girth
-        self.parts["torso"] = self.chest @ _scale(wide * 0.62, wide, height * (TORSO + 0.02))
+        self.parts["torso"] = self.chest @ scale(wide * 0.62, wide, height * (TORSO + 0.02))
         self.parts["pack"] = (
             self.chest
-            @ _shift(x=-0.1 * height, z=0.19 * height)
-            @ _scale(0.065 * height, 0.085 * height, 0.12 * height)
+            @ shift(x=-0.1 * height, z=0.19 * height)
+            @ scale(0.065 * height, 0.085 * height, 0.12 * height)
         )
 
     def _arms(self) -> None:
@@ -288,31 +287,31 @@ class _Poser:
         for index, side in LEFT_RIGHT:
             name = "left" if side > 0 else "right"
             swing = -self.swing * 0.5 * np.sin(self.phase + index * np.pi)
-            shoulder = self.chest @ _shift(y=side * SHOULDER_HALF * height * self.girth, z=TORSO * 0.93 * height)
-            upper = shoulder @ _roll(np.full_like(height, side * 0.1)) @ _pitch(-swing - self.idle.arms[:, index])
+            shoulder = self.chest @ shift(y=side * SHOULDER_HALF * height * self.girth, z=TORSO * 0.93 * height)
+            upper = shoulder @ roll(np.full_like(height, side * 0.1)) @ pitch(-swing - self.idle.arms[:, index])
             lower = (
                 upper
-                @ _shift(z=-UPPER_ARM * height)
-                @ _pitch(-(0.18 + self.swing * (0.3 + 0.25 * np.clip(swing, 0, 1)) + self.idle.elbows[:, index]))
+                @ shift(z=-UPPER_ARM * height)
+                @ pitch(-(0.18 + self.swing * (0.3 + 0.25 * np.clip(swing, 0, 1)) + self.idle.elbows[:, index]))
             )
-            hand = lower @ _shift(z=-FOREARM * height)
+            hand = lower @ shift(z=-FOREARM * height)
             self._limb(f"{name}_upper_arm", upper, UPPER_ARM * height, 0.031)
             self._limb(f"{name}_forearm", lower, FOREARM * height, 0.024)
             self.parts[f"{name}_hand"] = (
-                hand @ _shift(z=-0.02 * height) @ _scale(0.025 * height, 0.018 * height, 0.045 * height)
+                hand @ shift(z=-0.02 * height) @ scale(0.025 * height, 0.018 * height, 0.045 * height)
             )
-            self.points[f"{name}_shoulder"], self.points[f"{name}_elbow"], self.points[f"{name}_wrist"] = _origins(
+            self.points[f"{name}_shoulder"], self.points[f"{name}_elbow"], self.points[f"{name}_wrist"] = origins(
                 upper, lower, hand
             )
 
     def _head(self) -> None:
         height = self.height
-        top = self.chest @ _shift(z=TORSO * height)
-        self._limb("neck", top @ _shift(z=NECK * height), NECK * 1.3 * height, 0.033)
-        turned = top @ _yaw(self.idle.head_yaw) @ _pitch(self.idle.head_pitch)
-        centre = turned @ _shift(x=0.012 * height, z=(NECK + HEAD * 0.42) * height)
+        top = self.chest @ shift(z=TORSO * height)
+        self._limb("neck", top @ shift(z=NECK * height), NECK * 1.3 * height, 0.033)
+        turned = top @ yaw(self.idle.head_yaw) @ pitch(self.idle.head_pitch)
+        centre = turned @ shift(x=0.012 * height, z=(NECK + HEAD * 0.42) * height)
         radii = (0.054 * height, 0.044 * height, HEAD / 2 * height)
-        self.parts["head"] = centre @ _scale(*radii)
+        self.parts["head"] = centre @ scale(*radii)
         self.facing = turned[:, :3, 0]
         self.parts["hair"] = self.parts["long_hair"] = self.parts["head"]
         for name, x, y, z in (
@@ -326,7 +325,7 @@ class _Poser:
 
     def _limb(self, name: str, joint: Floats, length: Floats, radius: float) -> None:
         thick = radius * self.height * self.girth
-        self.parts[name] = joint @ _scale(thick, thick, length)
+        self.parts[name] = joint @ scale(thick, thick, length)
 
 
 def part_list(model: PersonModel) -> list[tuple[str, str, Colour]]:
@@ -352,52 +351,3 @@ def part_list(model: PersonModel) -> list[tuple[str, str, Colour]]:
     if model.backpack:
         parts.append(("pack", "pack", model.bag))
     return parts
-
-
-def _identity(count: int) -> Floats:
-    return np.broadcast_to(np.eye(4), (count, 4, 4)).copy()
-
-
-def _frames(headings: Floats, positions: Floats) -> Floats:
-    out = _yaw(headings)
-    out[:, :3, 3] = positions
-    return out
-
-
-def _shift(x: Floats | float = 0.0, y: Floats | float = 0.0, z: Floats | float = 0.0) -> Floats:
-    out = _identity(np.broadcast(x, y, z).size)
-    out[:, 0, 3], out[:, 1, 3], out[:, 2, 3] = x, y, z
-    return out
-
-
-def _scale(x: Floats, y: Floats, z: Floats) -> Floats:
-    out = _identity(len(x))
-    out[:, 0, 0], out[:, 1, 1], out[:, 2, 2] = x, y, z
-    return out
-
-
-def _turn(angle: Floats, first: int, second: int) -> Floats:
-    out = _identity(len(angle))
-    cos, sin = np.cos(angle), np.sin(angle)
-    out[:, first, first], out[:, second, second] = cos, cos
-    out[:, first, second], out[:, second, first] = -sin, sin
-    return out
-
-
-def _yaw(angle: Floats) -> Floats:
-    """About z; positive turns left."""
-    return _turn(angle, 0, 1)
-
-
-def _pitch(angle: Floats) -> Floats:
-    """About y; positive swings a hanging limb backwards and tips a trunk forwards."""
-    return _turn(angle, 2, 0)
-
-
-def _roll(angle: Floats) -> Floats:
-    """About x; positive swings a hanging limb to the left."""
-    return _turn(angle, 1, 2)
-
-
-def _origins(*frames: Floats) -> list[Floats]:
-    return [frame[:, :3, 3] for frame in frames]
