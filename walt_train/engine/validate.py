@@ -42,7 +42,7 @@ def judge(net: WaltNet, samples: Samples, count: int) -> tuple[float, dict[str, 
         count: How many samples to look at.
 
     Returns:
-        The threshold; figures x 100 by name, None where there was no case.
+        The threshold; by name and γ the counts, the IoU x 100 and the recall 0..1, None where there was no case.
     """
     seen = list(_predictions(net, samples, count))
     threshold = choose_threshold(seen)

@@ -287,27 +287,33 @@ def train(
     Returns:
         The running average of the network's weights, on the CPU.
     """
-    threads = torch.get_num_threads()
     if distributed == "gloo":
         torch.distributed.init_process_group(distributed)  # mmengine would ask for a GPU
     average = EMAHook(momentum=training.average, update_buffers=True, strict_load=True)
-    with _contained():
-        runner = Runner(
-            model=detector,
-            work_dir=str(work_dir),
-            train_dataloader=loader,
-            custom_hooks=[average, hook],
-            randomness={"seed": seed},
-            load_from=None if resume_from is None else str(resume_from),
-            resume=resume_from is not None,
-            **_runner_settings(detector, training, distributed),
-        )
-    torch.set_num_threads(threads)  # mmengine sets one
+    run = {
+        "model": detector,
+        "work_dir": str(work_dir),
+        "train_dataloader": loader,
+        "custom_hooks": [average, hook],
+        "randomness": {"seed": seed},
+        "load_from": None if resume_from is None else str(resume_from),
+        "resume": resume_from is not None,
+    }
+    runner = _runner(run | _runner_settings(detector, training, distributed))
     with _contained():
         runner.train()
     if distributed:
         torch.distributed.destroy_process_group()
     return _weights(average.ema_model.module.net)
+
+
+def _runner(settings: dict[str, Any]) -> Any:
+    """The Runner of mmengine, without the single thread that it leaves to torch."""
+    threads = torch.get_num_threads()
+    with _contained():
+        runner = Runner(**settings)
+    torch.set_num_threads(threads)
+    return runner
 
 
 def _weights(net: WaltNet) -> dict[str, Tensor]:
