@@ -146,5 +146,5 @@ def _read_answer(name: str, data: bytes) -> AmodalInstances:
     try:
         (frame,) = msgspec.json.decode(data, type=Predictions).frames
         return frame_instances(frame)
-    except (ValueError, WaltError) as error:
+    except (ValueError, RecursionError, WaltError) as error:
         raise GoldenError(f"the answer to {name} cannot be read ({error}): export the bundle again") from error

@@ -214,5 +214,5 @@ def _read_manifest(data: bytes) -> BundleManifest:
                 f"format {bytes(found)[:20].decode(errors='replace')}, expected {FORMAT}: update walt-amodal"
             )
         return msgspec.json.decode(data, type=BundleManifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"its manifest is malformed: {error}") from error

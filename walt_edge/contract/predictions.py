@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 
 from walt_edge.contract.errors import WaltError
-from walt_edge.contract.instances import AmodalInstances
+from walt_edge.contract.instances import AmodalInstances, InstancesError
 from walt_edge.contract.labels import coco_categories
 from walt_edge.contract.masks import MaskError, PatchMask, Rle, decode_rle, encode_rle
 
@@ -89,7 +90,7 @@ def frame_instances(prediction: FramePrediction) -> AmodalInstances:
     """Decodes one frame's instances.
 
     Raises:
-        PredictionsError: A mask is malformed or not of the frame's size.
+        PredictionsError: A mask is malformed or not of the frame's size, or a number is out of range.
     """
     size = (prediction.height, prediction.width)
     records = prediction.instances
@@ -112,7 +113,7 @@ def frame_instances(prediction: FramePrediction) -> AmodalInstances:
             layer("occluder_segmentation"),
             layer("occluded_segmentation"),
         )
-    except MaskError as error:
+    except (MaskError, InstancesError, OverflowError) as error:
         raise PredictionsError(f"frame {prediction.frame}: {error}") from error
 
 
@@ -130,6 +131,8 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise PredictionsError(f"cannot write {path}: {error.strerror}; free space or give another --out") from error
 
 
@@ -139,5 +142,5 @@ def read_predictions(path: Path) -> Predictions:
         return msgspec.json.decode(path.read_bytes(), type=Predictions)
     except OSError as error:
         raise PredictionsError(f"cannot read {path}: {error.strerror}; make it with walt-edge detect") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise PredictionsError(f"{path} is no predictions file: {error}; make it with walt-edge detect") from error

@@ -67,6 +67,8 @@ def test_a_cut_bundle_is_refused(length: int) -> None:
         (_members() | {MANIFEST: b'{"format": 2}'}, "format 2"),
         (_members() | {MANIFEST: b'{"format": 1}'}, "malformed"),
         (_members() | {MANIFEST: b"\xff\xfe"}, "malformed"),
+        (_members() | {MANIFEST: b'{"x":' + b"[" * 500_000}, "malformed"),
+        (_members() | {MANIFEST: b'{"format":1,"x":' + b"[" * 500_000}, "malformed"),
     ],
 )
 def test_a_wrong_bundle_is_refused_by_name(members: dict[str, bytes], words: str) -> None:

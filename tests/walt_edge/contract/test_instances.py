@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -112,3 +113,28 @@ def test_a_mask_of_another_size_is_refused() -> None:
     wrong = msgspec.structs.replace(frame_prediction(_instances(), 0), width=W + 1)
     with pytest.raises(PredictionsError, match="not of the frame's size"):
         frame_instances(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"category_id": 2**70}, {"score": 7.0}, {"bbox": (0.0, 0.0, float("nan"), 1.0)}],
+    ids=["label", "score", "box"],
+)
+def test_a_number_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
+    prediction = frame_prediction(_instances(), 0)
+    first = msgspec.structs.replace(prediction.instances[0], **wrong)
+    with pytest.raises(PredictionsError, match="frame 0: "):
+        frame_instances(msgspec.structs.replace(prediction, instances=[first]))
+
+
+def test_a_file_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_bytes(b'{"x":' + b"[" * 500_000)
+    with pytest.raises(PredictionsError, match="is no predictions file"):
+        read_predictions(tmp_path / "deep.json")
+
+
+def test_predictions_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(PredictionsError, match="give another --out"):
+        write_predictions(tmp_path / "taken", Predictions(model="m", frames=[]))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
