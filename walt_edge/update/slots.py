@@ -48,12 +48,14 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         slots: What lies in which slot.
         highest: The newest release ever committed; nothing older is taken.
         refused: The last refusal.
+        unfit: The refusal of `highest`, if it was put down here; later refusals do not make it forgotten.
     """
 
     active: Name | None = None
     slots: dict[Name, Desired] = {}
     highest: Desired | None = None
     refused: Refusal | None = None
+    unfit: Refusal | None = None
 
 
 class Slots:
@@ -95,9 +97,10 @@ class Slots:
 
     def check(self, wish: Desired) -> None:
         """Raises RefusedError if the wish was refused before, or is not newer than what was committed."""
-        refused, highest = self._state.refused, self._state.highest
-        if refused is not None and refused.wish == wish:
-            raise RefusedError(refused.reason)
+        highest = self._state.highest
+        for refused in (self._state.refused, self._state.unfit):
+            if refused is not None and refused.wish == wish:
+                raise RefusedError(refused.reason)
         # The same release again mends a damaged slot.
         if highest is not None and wish.release <= highest.release and wish != highest:
             raise RefusedError(f"release {wish.release} is not above {highest.release}, which was committed here")
@@ -120,8 +123,10 @@ class Slots:
 
     def refuse(self, wish: Desired, reason: str) -> None:
         """Notes that a release is not to be tried again; raises NotNowError if the disk fails."""
+        refused = Refusal(wish, reason[:_MAX_REASON])
+        unfit = refused if wish == self._state.highest else self._state.unfit
         with self._writing():
-            self._write(msgspec.structs.replace(self._state, refused=Refusal(wish, reason[:_MAX_REASON])))
+            self._write(msgspec.structs.replace(self._state, refused=refused, unfit=unfit))
 
     def fall_back(self) -> None:
         """Gives up the committed bundle for the one before it, or for none; raises NotNowError if the disk fails."""

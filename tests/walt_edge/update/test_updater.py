@@ -156,6 +156,20 @@ def test_a_model_that_fails_later_gives_way_to_the_one_before_it(station: Statio
     assert agent.take(station.publish()).release == 3
 
 
+def test_a_model_that_was_put_down_stays_down_whatever_else_is_refused(station: Station) -> None:
+    agent = station.agent
+    agent.take(station.first)
+    bad = station.publish(predict="raises", begin=3)
+    agent.take(bad)
+    agent.wait_for("refused", bad.release)
+    other = station.publish(golden="disagrees")
+    for wish in (other, bad, other, bad):
+        agent.updater.desire(wish)
+        agent.wait_for("refused", wish.release)
+        assert agent.answers() == 1
+    assert agent.updater.stats.swapped == 2
+
+
 def test_without_one_before_it_the_eyes_see_without_weights(station: Station) -> None:
     agent = station.agent
     bad = station.publish(predict="raises", begin=3)
