@@ -80,7 +80,7 @@ def draw_material(seed: int) -> Material:
                 object_id=number + 1,
                 plate_id="",
                 hour=12,
-                utc_us=number,
+                seen_us=number,
             )
         )
     plate = rng.integers(0, 256, (*FRAME_WH[::-1], 3), dtype=np.uint8)

@@ -7,7 +7,7 @@ decoders differ by a grey level notice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from walt_edge.contract.messages import CropHeader
 from walt_train.clipart.height import HeightLine, fit_height_line
 from walt_train.clipart.objects import physical_objects
 from walt_train.clipart.plates import fill_unknown, trusted
+from walt_train.clipart.when import believed_times
 
 ALPHA_HALF = 128
 """A pixel belongs to a mask from this alpha on."""
@@ -45,7 +46,7 @@ class Cutout:
         object_id: The physical object, numbered from 1 by the time it was first seen.
         plate_id: The plate it was seen before.
         hour: UTC hour it was seen at.
-        utc_us: When it was seen, microseconds since 1970.
+        seen_us: When it was seen, microseconds since 1970, as `believed_times` has it.
     """
 
     image_bgr: NDArray[np.uint8]
@@ -56,7 +57,7 @@ class Cutout:
     object_id: int
     plate_id: str
     hour: int
-    utc_us: int
+    seen_us: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,10 +172,9 @@ class Material:
             digest.update(backdrop.image_bgr.tobytes())
         return digest.hexdigest()
 
-    def only(self, object_ids: Collection[int]) -> Material:
-        """The same camera with these objects alone."""
-        kept = tuple(cutout for cutout in self.cutouts if cutout.object_id in object_ids)
-        return Material(self.camera, self.frame_wh, kept, self.backdrops)
+    def only(self, wanted: Callable[[Cutout], bool]) -> Material:
+        """The same camera with these cutouts alone."""
+        return Material(self.camera, self.frame_wh, tuple(filter(wanted, self.cutouts)), self.backdrops)
 
 
 def _middle(boxes: list[Box]) -> tuple[int, int]:
@@ -199,12 +199,13 @@ def load_material(folder: Path) -> Material:
         )
     if not clipart.plates:
         raise ClipArtError(f"{folder / FILE_NAME} has no plate to paste over: {remedy} from a longer recording")
-    object_ids = physical_objects([clip.header for clip in clips])
-    cutouts = tuple(_cutout(folder, clipart, clip, number) for clip, number in zip(clips, object_ids, strict=True))
+    seen_us = believed_times([clip.header for clip in clips])
+    object_ids = physical_objects([clip.header for clip in clips], seen_us)
+    cutouts = tuple(_cutout(folder, clipart, *facts) for facts in zip(clips, object_ids, seen_us, strict=True))
     return Material(clipart.camera, clipart.frame_wh, cutouts, tuple(_backdrops(folder, clipart)))
 
 
-def _cutout(folder: Path, clipart: ClipArt, clip: Clip, object_id: int) -> Cutout:
+def _cutout(folder: Path, clipart: ClipArt, clip: Clip, object_id: int, seen_us: int) -> Cutout:
     header, path = clip.header, folder / clip.image
     image = _read_image(path)
     mask = _read_mask(header.mask, image, path)
@@ -224,7 +225,7 @@ def _cutout(folder: Path, clipart: ClipArt, clip: Clip, object_id: int) -> Cutou
         object_id=object_id,
         plate_id=header.plate,
         hour=_hour(header.captured.utc_us),
-        utc_us=header.captured.utc_us,
+        seen_us=seen_us,
     )
 
 

@@ -12,17 +12,21 @@ from walt_edge.contract.messages import CropHeader
 _SAME_PLACE_IOU = 0.7
 
 
-def physical_objects(headers: Sequence[CropHeader]) -> list[int]:
+def physical_objects(headers: Sequence[CropHeader], seen_us: Sequence[int]) -> list[int]:
     """A number for each clip's physical object, from 1 by the time it was first seen.
 
     A track is one object. So are tracks of a class that stood still in the same place: a parked car that was lost and
     found again is pasted once.
+
+    Args:
+        headers: Of the clips.
+        seen_us: When each was seen, as `believed_times` has it.
     """
     tracks: dict[tuple[str, str, int], list[int]] = {}
     for place, header in enumerate(headers):
         tracks.setdefault((header.origin.device, header.captured.boot_id, header.track_id), []).append(place)
     groups = _join_standing(headers, list(tracks.values()))
-    groups.sort(key=lambda group: min((headers[place].captured.utc_us, place) for place in group))
+    groups.sort(key=lambda group: min((seen_us[place], place) for place in group))
     numbers = [0] * len(headers)
     for number, group in enumerate(groups, start=1):
         for place in group:

@@ -27,7 +27,8 @@ class CompositeSamples:
 
     Args:
         folder: Clip art, as `walt-edge mine` and `walt-loop store --export` write it.
-        split: `train` and `validation` share no physical object; `all` takes every one.
+        split: `train` and `validation` share no physical object, and of each class nothing that trains was seen
+            after the first that judges; `all` takes every one.
         per_epoch: Samples in an epoch, at least 1.
         seed: 0..2^64-1.
         settings: How they are made.
@@ -86,23 +87,30 @@ class CompositeSamples:
 def _part(material: Material, split: Split, folder: Path) -> Material:
     if split == "all":
         return material
-    judging = _judging_objects(material)
-    if split == "validation" and not judging:
-        count = len(material.everything.objects)
-        fewest = f"mine at least {_SPLIT_OBJECTS_MIN} of a class"
-        raise ClipArtError(f"{folder} has clips of {count} objects, too few to judge on: {fewest}")
-    training = {cutout.object_id for cutout in material.cutouts} - judging
-    return material.only(judging if split == "validation" else training)
+    last = {label: _last_objects(material, label) for label in material.labels}
+    judging = frozenset[int]().union(*last.values())
+    if split == "validation":
+        if not judging:
+            count = len(material.everything.objects)
+            fewest = f"mine at least {_SPLIT_OBJECTS_MIN} of a class"
+            raise ClipArtError(f"{folder} has clips of {count} objects, too few to judge on: {fewest}")
+        return material.only(lambda cutout: cutout.object_id in judging)
+    begins_us = {
+        label: min(cutout.seen_us for cutout in material.cutouts if cutout.object_id in objects)
+        for label, objects in last.items()
+        if objects
+    }
+    return material.only(
+        lambda cutout: (
+            cutout.object_id not in judging and cutout.seen_us <= begins_us.get(cutout.label, cutout.seen_us)
+        )
+    )
 
 
-def _judging_objects(material: Material) -> set[int]:
-    """The last objects of each class, by the time they were first seen; object ids rise with it."""
-    judging: set[int] = set()
-    for label in material.labels:
-        objects = sorted({cutout.object_id for cutout in material.cutouts if cutout.label is label})
-        if len(objects) < _SPLIT_OBJECTS_MIN:
-            _LOG.warning("%d objects of class %s only: they train, none is left to judge", len(objects), label.title)
-            continue
-        count = max(_VALIDATION_OBJECTS_MIN, len(objects) * VALIDATION_PERCENT // 100)
-        judging.update(objects[-count:])
-    return judging
+def _last_objects(material: Material, label: Label) -> frozenset[int]:
+    """The last objects of a class, by the time they were first seen; object ids rise with it."""
+    objects = sorted({cutout.object_id for cutout in material.cutouts if cutout.label is label})
+    if len(objects) < _SPLIT_OBJECTS_MIN:
+        _LOG.warning("%d objects of class %s only: they train, none is left to judge", len(objects), label.title)
+        return frozenset()
+    return frozenset(objects[-max(_VALIDATION_OBJECTS_MIN, len(objects) * VALIDATION_PERCENT // 100) :])

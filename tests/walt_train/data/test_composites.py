@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.clipart import some_things, write_scene
+from tests.clipart import moved, some_things, write_scene
 from walt_edge.contract.clipart import ClipArtError
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
@@ -41,6 +41,19 @@ def test_the_last_objects_of_each_class_judge(
         ids = everything.get(label, [])
         assert judge.get(label, []) == ids[len(ids) - count :]
         assert train.get(label, []) == ids[: len(ids) - count]
+
+
+def test_nothing_trains_that_was_seen_after_what_judges_of_its_class(tmp_path: Path) -> None:
+    people, cars = some_things(8, 0), [thing for thing in some_things(8, 4) if thing.label is Label.VEHICLE]
+    late = [moved(people[0], x=60), moved(cars[0], x=60)]  # seen again at the end, when others already judge
+    folder = write_scene(tmp_path, [*people, *late[:1], *cars, *late[1:]])
+    train, judge = opened(folder, "train"), opened(folder, "validation")
+    for label in Label:
+        begins_us = min(cutout.seen_us for cutout in judge.material.cutouts if cutout.label is label)
+        seen_us = [cutout.seen_us for cutout in train.material.cutouts if cutout.label is label]
+        assert max(seen_us) < begins_us
+    counts = [len(samples.material.cutouts) for samples in (train, judge, opened(folder, "all"))]
+    assert counts == [8, 4, 14], "the two that were seen again too late are in neither"
 
 
 def test_no_object_of_one_split_is_pasted_in_the_other(tmp_path: Path) -> None:
