@@ -61,6 +61,7 @@ class Agent:
     def __init__(self, folder: Path, url: str, settings: UpdateSettings = PATIENT) -> None:
         self.folder, self.url, self.settings = folder, url, settings
         self.load: Callable[[Path], Model] = load_scripted
+        self.prepare: Callable[[], object] = lambda: None
         self.begin()
 
     def begin(self) -> None:
@@ -76,6 +77,7 @@ class Agent:
             self.told.append,
             self.settings,
             random.Random(1),
+            lambda: self.prepare(),
         )
         self.updater.restore()
         self.updater.start()

@@ -18,6 +18,14 @@ class SessionError(WaltError):
     """ONNX Runtime cannot open or run a model; the text is its own first line."""
 
 
+def require_runtime() -> Any:
+    """The `onnxruntime` module; raises UsageError where it is not installed."""
+    try:
+        return importlib.import_module("onnxruntime")
+    except ModuleNotFoundError as error:
+        raise UsageError("a detector needs ONNX Runtime: pip install 'walt-amodal[cpu]'") from error
+
+
 def open_session(model: bytes, *, device: Device = "auto", threads: int | None = None) -> Any:
     """An `onnxruntime.InferenceSession`.
 
@@ -30,10 +38,7 @@ def open_session(model: bytes, *, device: Device = "auto", threads: int | None =
         UsageError: ONNX Runtime is not installed.
         SessionError: It cannot open the model.
     """
-    try:
-        runtime = importlib.import_module("onnxruntime")
-    except ModuleNotFoundError as error:
-        raise UsageError("a detector needs ONNX Runtime: pip install 'walt-amodal[cpu]'") from error
+    runtime = require_runtime()
     options = runtime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.messages import Reported
+from walt_edge.runtimes.session import require_runtime
 from walt_edge.update.errors import UpdateError
 from walt_edge.update.holder import Model, ModelHolder
 from walt_edge.update.slots import Slots
@@ -49,7 +50,7 @@ def make_updater(
     except UpdateError as error:
         LOG.error("watching without models from home until the next start: %s", error)
         return None
-    return ModelUpdater(trust, slots, models, load_model, tell)
+    return ModelUpdater(trust, slots, models, load_model, tell, prepare=require_runtime)
 
 
 def load_model(path: Path) -> Model:

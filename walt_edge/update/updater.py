@@ -79,6 +79,7 @@ class ModelUpdater:
         tell: Called with what to report home, from this thread.
         settings: Pauses.
         chance: Source of jitter.
+        prepare: Called before a bundle is fetched; raises UsageError where this machine could not open any.
         stats: Counts since the start.
     """
 
@@ -89,6 +90,7 @@ class ModelUpdater:
     tell: Callable[[Reported], None]
     settings: UpdateSettings = field(default_factory=UpdateSettings)
     chance: random.Random = field(default_factory=random.Random)
+    prepare: Callable[[], object] = lambda: None
     stats: UpdateStats = field(default_factory=UpdateStats)
 
     def __post_init__(self) -> None:
@@ -185,9 +187,17 @@ class ModelUpdater:
             self.slots.check(wish)
             if self._reported is None or self._reported.desired != wish.release:
                 self._report("updating", wish)
+            self._prepare()
             self.source.fetch(wish, self.slots.candidate, self._is_called)
             self._swap(self._fit(self.slots.candidate, wish))
         self._report("active", wish)
+
+    def _prepare(self) -> None:
+        """What can be told before a bundle is fetched need not be told again after every download."""
+        try:
+            self.prepare()
+        except UsageError as error:
+            raise NotNowError(str(error)) from error
 
     def _fit(self, path: Path, wish: Desired) -> Fitted:
         """Opens a bundle and has it answer its golden pictures.

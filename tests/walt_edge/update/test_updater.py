@@ -199,18 +199,32 @@ def test_a_damaged_slot_begins_without_a_model_in_one_line_and_is_mended(
     assert agent.answers() == 1
 
 
-def test_a_machine_without_a_runtime_takes_the_model_when_it_has_one(station: Station) -> None:
-    def lacking(path: Path) -> Model:
-        raise UsageError("ONNX Runtime is not installed: pip install 'walt-amodal[cpu]'")
+def lacking(*_: Path) -> Model:
+    raise UsageError("ONNX Runtime is not installed: pip install 'walt-amodal[cpu]'")
 
+
+def test_a_machine_without_a_runtime_takes_the_model_when_it_has_one(station: Station) -> None:
     agent = station.agent
     agent.settings = HASTY
-    agent.load = lacking
+    agent.prepare = lacking
     agent.restart()
     agent.updater.desire(station.first)
     assert "ONNX Runtime is not installed" in agent.wait_for("refused", 1).reason
-    agent.load = load_scripted
+    wait_for(lambda: agent.updater.stats.postponed >= 3)
+    assert not [path for path in station.web.asked if path.endswith(".walt")]
+    agent.prepare = lambda: None
     agent.wait_for("active", 1)
+
+
+def test_a_committed_model_without_a_runtime_is_kept_until_there_is_one(station: Station) -> None:
+    agent = station.agent
+    agent.take(station.first)
+    agent.load = lacking
+    agent.restart()
+    assert agent.answers() == 0
+    agent.load = load_scripted
+    agent.restart()
+    assert agent.answers() == 1
 
 
 def test_a_full_disk_refuses_and_the_old_model_answers(station: Station, tmp_path: Path) -> None:
