@@ -2,7 +2,7 @@
 
 Bounded by construction: one frame is in work at a time, the camera keeps only its newest, and what the watcher seals
 is on disk before the next frame is read. A step that fails stores and sends nothing, is counted, and the next frame
-is read. The model, if there is one, looks at what the anonymiser has passed; what it sees goes into the journal and
+is read. The model, if there is one, looks at the same frame in memory; what it sees goes into the journal and
 never into mining, so that no model is ever taught by itself.
 """
 
@@ -204,12 +204,14 @@ class Pipeline:
         self.meter.step_ms.add(1e3 * (end_s - start_s))
         self.meter.frame_age_ms.add(1e3 * end_s - frame.captured.monotonic_ns / 1e6)
         self._store(seen.sealed)
-        look = self._look(seen.image)
+        look = self._look(frame, seen.image)
         if self.journal is not None:
             self.journal.write(frame, seen.image, seen.sightings, seen.sealed, look)
 
-    def _look(self, image: AnonymisedImage | None) -> Look | None:
-        look = self.models.look(image.bgr) if image is not None else None
+    def _look(self, frame: Frame, image: AnonymisedImage | None) -> Look | None:
+        # Raw pixels, which stay in memory: what it gives holds none, and where nobody knows what moves, the
+        # anonymised frame is filled altogether. Of a frame that the anonymiser has not passed nothing is kept.
+        look = self.models.look(frame.bgr) if image is not None else None
         if look is not None:
             self.meter.infer_ms.add(look.took_ms)
         return look

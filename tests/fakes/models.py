@@ -36,9 +36,11 @@ class ScriptedModel:
     script: Mapping[str, Any]
     looked: int = 0
     golden_checked: list[float] = field(default_factory=list)
+    seen: list[NDArray[np.uint8]] = field(default_factory=list)
 
     def predict(self, image_bgr: NDArray[np.uint8], /) -> AmodalInstances:
         self.looked += 1
+        self.seen.append(image_bgr)
         if self.looked > self.script.get("begin", 0):
             if self.script.get("predict") == "raises":
                 raise ValueError("the network gives up")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.bundles import manifest
-from tests.fakes.edge import RememberingSender, ScriptedCamera, ScriptedEyes, raising
+from tests.envelopes import image
+from tests.fakes.edge import RememberingSender, ScriptedCamera, ScriptedEyes, ScriptedStep, raising
 from tests.fakes.models import ScriptedModel
-from walt_edge.camera import CameraError, CameraTimeout
+from walt_edge.camera import CameraError, CameraTimeout, Frame
 from walt_edge.contract.messages import Desired, SpoolCounts
 from walt_edge.journal import FILE_NAME, Journal
 from walt_edge.pipeline import Pipeline, PipelineError, PipelineSettings
@@ -186,6 +188,21 @@ def test_what_a_model_sees_is_not_mined_and_its_failures_lose_no_frame(
         [0, 0] if script else [1, 1, 1]
     )
     assert agent.telemetry().model_release == (0 if script else 7)
+
+
+def test_the_model_looks_at_what_the_camera_saw_and_only_if_the_anonymiser_passed_it(spool: Spool) -> None:
+    class FillingEyes(ScriptedEyes):
+        def step(self, frame: Frame) -> ScriptedStep:
+            step = super().step(frame)
+            return replace(step, image=image(np.zeros_like(frame.bgr)))
+
+    agent = pipeline(ScriptedCamera(6), FillingEyes(failing=[3]), spool)
+    wish = Desired(release=7, target="street-7.walt", sha256="7" * 64)
+    model = ScriptedModel(manifest(), wish.sha256, {})
+    agent.models.offer(Fitted(model, wish, 1000.0))
+    agent.run(threading.Event())
+    assert len(model.seen) == 5
+    assert all((seen == 90).all() for seen in model.seen), "the camera's grey, not the anonymiser's black"
 
 
 def test_percentiles_are_of_the_newest_samples() -> None:

@@ -146,7 +146,7 @@ class ModelHolder:
             offer.taken.set()
 
     def look(self, bgr: NDArray[np.uint8]) -> Look | None:
-        """What the current model makes of an anonymised frame; None without a model. Never raises.
+        """What the current model makes of a frame; None without a model. Never raises.
 
         Args:
             bgr: (H, W, 3) uint8.
