@@ -239,13 +239,29 @@ def soft_edge(mask: Mask) -> NDArray[np.uint8]:
     return alpha
 
 
+def _newest(plates: Iterable[Plate]) -> list[Plate]:
+    """The newest plate of every boot and hour, in the order of the clip art.
+
+    A device sends another one when somebody or something has left the place: what stands in the older one would be
+    taught as background.
+    """
+    newest: dict[tuple[str, int], Plate] = {}
+    for plate in plates:
+        key = plate.header.captured.boot_id, plate.header.hour
+        if key not in newest or plate.header.captured.monotonic_ns >= newest[key].header.captured.monotonic_ns:
+            newest.pop(key, None)
+            newest[key] = plate
+    return list(newest.values())
+
+
 def _backdrops(folder: Path, clipart: ClipArt) -> Iterable[Backdrop]:
-    read = [_read_plate(folder / plate.image, plate, clipart.frame_wh) for plate in clipart.plates]
+    plates = _newest(clipart.plates)
+    read = [_read_plate(folder / plate.image, plate, clipart.frame_wh) for plate in plates]
     images, known = [image for image, _ in read], [mask for _, mask in read]
     if not any(mask.any() for mask in known):
         raise ClipArtError(f"no plate in {folder} knows any pixel: mine a longer recording")
-    hours = [plate.header.hour for plate in clipart.plates]
-    for place, plate in enumerate(clipart.plates):
+    hours = [plate.header.hour for plate in plates]
+    for place, plate in enumerate(plates):
         nearest = sorted(
             range(len(read)), key=lambda other: (hours_apart(hours[place], hours[other]), other != place)
         )

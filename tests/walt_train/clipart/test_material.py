@@ -128,6 +128,27 @@ def test_what_the_anonymiser_filled_around_a_hole_is_not_trusted() -> None:
     assert trusted(np.ones((5, 5), bool)).all()
 
 
+def test_a_newer_plate_of_the_same_hour_replaces_the_older(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path, some_things(), hours=(12, 15))
+    noon, afternoon = read_clipart(folder).plates
+    captured = noon.header.captured
+    later = msgspec.structs.replace(captured, monotonic_ns=captured.monotonic_ns + 1)
+    newer = msgspec.structs.replace(
+        noon, id="newer", image=afternoon.image, header=msgspec.structs.replace(noon.header, captured=later)
+    )
+    for plates in ([noon, afternoon, newer], [newer, afternoon, noon]):
+        _change(folder, plates=plates)
+        backdrops = {backdrop.plate_id: backdrop for backdrop in load_material(folder).backdrops}
+        assert set(backdrops) == {"newer", afternoon.id}
+        assert backdrops["newer"].hour == 12
+        assert (backdrops["newer"].image_bgr == plate_image(15)).all()
+    rebooted = msgspec.structs.replace(
+        newer, header=msgspec.structs.replace(newer.header, captured=msgspec.structs.replace(later, boot_id="b2"))
+    )
+    _change(folder, plates=[noon, rebooted])
+    assert len(load_material(folder).backdrops) == 2
+
+
 def test_hours_wrap_at_midnight() -> None:
     assert [hours_apart(*pair) for pair in ((23, 1), (1, 23), (5, 5), (0, 12), (3, 18))] == [2, 2, 0, 12, 9]
 
