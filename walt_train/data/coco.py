@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -100,6 +101,7 @@ class CocoSamples:
         self._seed = seed
         self._labels = _labels(content.annotations)
         self._sha256 = hashlib.sha256(data + f" {split} {per_epoch} {seed}".encode()).hexdigest()
+        _check_times(folder / ANNOTATIONS, self._images)
         _check_images(folder, self._images)
 
     @property
@@ -109,8 +111,19 @@ class CocoSamples:
 
     @property
     def frame_wh(self) -> tuple[int, int]:
-        """Size of the largest frame, pixels."""
-        return max(image.width for image in self._images), max(image.height for image in self._images)
+        """Size of the frames, pixels.
+
+        Raises:
+            DataError: They have different sizes: they are not the whole frames of one fixed camera.
+        """
+        sizes = sorted({(image.width, image.height) for image in self._images})
+        if len(sizes) > 1:
+            some = " and ".join(f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
+            raise DataError(
+                f"{self._folder} has pictures of {len(sizes)} sizes ({some}), a fixed camera's frames have one: "
+                "compose without --crop-chance, or take one camera's frames"
+            )
+        return sizes[0]
 
     @property
     def labels(self) -> Sequence[Label]:
@@ -194,11 +207,10 @@ def _by_image(path: Path, content: _File) -> dict[int, list[AnnotationRecord]]:
         raise DataError(f"{path} names an image id twice: number the images anew")
     groups: dict[int, list[AnnotationRecord]] = {}
     for record in content.annotations:
-        if sizes.get(record.image_id) != record.segmentation.size:
-            raise DataError(
-                f"{path}: a mask of {record.segmentation.size} for image {record.image_id} of "
-                f"{sizes.get(record.image_id, 'no size, for it is missing')}"
-            )
+        size = sizes.get(record.image_id, "no size, for it is missing")
+        for mask in (record.segmentation, record.occluder_segmentation):
+            if mask is not None and mask.size != size:
+                raise DataError(f"{path}: a mask of {mask.size} for image {record.image_id} of {size}")
         groups.setdefault(record.image_id, []).append(record)
     for group in groups.values():
         group.sort(key=lambda record: record.depth_order)
@@ -208,6 +220,14 @@ def _by_image(path: Path, content: _File) -> dict[int, list[AnnotationRecord]]:
 def _labels(records: list[AnnotationRecord]) -> tuple[Label, ...]:
     present = {record.category_id for record in records}
     return tuple(label for label in Label if label in present)
+
+
+def _check_times(path: Path, images: list[ImageRecord]) -> None:
+    for image in images:
+        try:
+            dt.datetime.fromisoformat(image.time or "2000-01-01")
+        except ValueError as error:
+            raise DataError(f"{path}: time '{image.time}' of image {image.id} is not ISO 8601: correct it") from error
 
 
 def _check_images(folder: Path, images: list[ImageRecord]) -> None:

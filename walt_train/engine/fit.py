@@ -24,7 +24,17 @@ from walt_train.data.sample import Samples, Split
 from walt_train.engine.batches import StepBatches, step_loader, survey
 from walt_train.engine.checkpoint import CheckpointManifest, write_checkpoint
 from walt_train.engine.curves import Curves
-from walt_train.engine.plan import CHECKPOINT, RESUME, STATE, Fit, FitError, Plan, settle
+from walt_train.engine.plan import (
+    CHECKPOINT,
+    RESUME,
+    STATE,
+    Fit,
+    FitError,
+    Plan,
+    put_in_place,
+    settle,
+    whole_state,
+)
 from walt_train.engine.validate import judge, write_golden
 from walt_train.model.cost import count_parameters, measure_gflops
 from walt_train.model.waltnet import WaltNet
@@ -67,7 +77,8 @@ def fit(wanted: Fit) -> Path:
     samples = _open_whole(wanted.data, split="train", per_epoch=training.per_epoch, seed=wanted.seed)
     place = Place.here()
     plan = Plan(recipe=wanted.recipe, seed=wanted.seed, data_sha256=samples.sha256, processes=place.world)
-    state = settle(plan, wanted.out) if place.rank == 0 else _state_of(wanted.out)
+    held_out = _open_whole(wanted.data, split="validation", per_epoch=training.validation, seed=wanted.seed)
+    state = settle(plan, wanted.out) if place.rank == 0 else whole_state(wanted.out)
     if (wanted.out / CHECKPOINT).is_file():
         _LOG.warning("%s is trained already: nothing to do", wanted.out)
         return wanted.out / CHECKPOINT
@@ -88,18 +99,16 @@ def fit(wanted: Fit) -> Path:
         return wanted.out / CHECKPOINT
     net = net.cpu()
     net.load_state_dict(weights)
-    return _finish(wanted, recipe, samples, net.eval(), place.world)
+    return _finish(wanted, recipe, net.eval(), held_out, plan)
 
 
 def _open_whole(folder: Path, *, split: Split, per_epoch: int, seed: int) -> Samples:
-    """Whole frames: pictures that are cut out at will have no place before a fixed camera's empty scene."""
+    """Whole frames of one size: pictures that are cut out have no place before a fixed camera's empty scene."""
     settings = dataclasses.replace(TRAINING, crop_chance=0.0) if split == "train" else JUDGING
-    return open_samples(folder, split=split, per_epoch=per_epoch, seed=seed, settings=settings)
-
-
-def _state_of(folder: Path) -> Path | None:
-    state = folder / RESUME / STATE
-    return state if state.is_file() else None
+    samples = open_samples(folder, split=split, per_epoch=per_epoch, seed=seed, settings=settings)
+    # The size is asked for here, so that frames of several are refused before anything is written.
+    _LOG.info("%s: %d pictures of %dx%d to %s", folder, len(samples), *samples.frame_wh, split)
+    return samples
 
 
 def _new_network(recipe: Recipe, scene: NDArray[np.uint8], seed: int) -> WaltNet:
@@ -125,7 +134,7 @@ def _train(
         def save(step: int, write: Callable[[Path], None]) -> None:
             if place.rank == 0 and (step % training.resume_every == 0 or step == training.steps):
                 write(folder / _PARTIAL)
-                (folder / _PARTIAL).replace(folder / STATE)
+                put_in_place(folder / _PARTIAL, folder / STATE)
                 curves.write()
 
         hook = StepHook(
@@ -135,7 +144,7 @@ def _train(
             stored=lambda: curves.rows,
             restored=curves.go_on,
         )
-        return train(
+        weights = train(
             AmodalDetector(net, training.mask_loss),
             step_loader(batches, workers=_workers(place.world)),
             training,
@@ -145,6 +154,9 @@ def _train(
             resume_from=state,
             distributed=("nccl" if wanted.gpu else "gloo") if place.distributed else None,
         )
+        if place.rank == 0:
+            curves.write()  # again for a training that was killed when all but this was written
+    return weights
 
 
 def _seed_step(seed: int, step: int, rank: int) -> None:
@@ -159,15 +171,13 @@ def _workers(world: int) -> int:
     return max(1, min(8, len(os.sched_getaffinity(0)) // world - 1))
 
 
-def _finish(wanted: Fit, recipe: Recipe, samples: Samples, net: WaltNet, world: int) -> Path:
-    count = recipe.training.validation
-    held_out = _open_whole(wanted.data, split="validation", per_epoch=count, seed=wanted.seed)
-    threshold, figures = judge(net, held_out, count)
+def _finish(wanted: Fit, recipe: Recipe, net: WaltNet, held_out: Samples, plan: Plan) -> Path:
+    threshold, figures = judge(net, held_out, recipe.training.validation)
     write_golden(held_out, wanted.out)
     manifest = CheckpointManifest(
         recipe=recipe,
         seed=wanted.seed,
-        data_sha256=samples.sha256,
+        data_sha256=plan.data_sha256,
         data=str(wanted.data),
         classes=[label.title for label in Label],
         size_wh=recipe.network.input_wh,
@@ -175,7 +185,7 @@ def _finish(wanted: Fit, recipe: Recipe, samples: Samples, net: WaltNet, world: 
         gflops=round(measure_gflops(net), 4),
         score_threshold=threshold,
         validation=figures,
-        processes=world,
+        processes=plan.processes,
         walt_version=version("walt-amodal"),
         torch_version=str(torch.__version__),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ CHECKPOINT = "checkpoint.pt"
 RESUME = "resume"
 PLAN = "plan.json"
 STATE = "state.pth"
+
+_LOG = logging.getLogger(__name__)
 
 
 class FitError(WaltError):
@@ -75,8 +79,18 @@ def settle(plan: Plan, folder: Path) -> Path | None:
     differing = _differences(plan, path)
     if differing:
         raise FitError(f"{folder} holds another training (its {differing} differ): give another --out, or remove it")
+    return whole_state(folder)
+
+
+def whole_state(folder: Path) -> Path | None:
+    """The state to go on from; None where there is none, or a damaged one, which no training can tell from none."""
     state = folder / RESUME / STATE
-    return state if state.is_file() else None
+    if not state.is_file():
+        return None
+    if not zipfile.is_zipfile(state):  # its directory is at the end: false for one that was cut off
+        _LOG.warning("%s is damaged: the training begins anew", state)
+        return None
+    return state
 
 
 def _differences(plan: Plan, path: Path) -> str:
@@ -91,9 +105,13 @@ def _differences(plan: Plan, path: Path) -> str:
 def write_whole(path: Path, content: bytes) -> Path:
     """Writes a file so that it is there whole or not at all, also after a loss of power."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
+    partial.write_bytes(content)
+    return put_in_place(partial, path)
+
+
+def put_in_place(partial: Path, path: Path) -> Path:
+    """Gives a file that is written its name, when all of it is on the disk."""
+    with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
     return path

@@ -39,7 +39,7 @@ def judge(net: WaltNet, samples: Samples, count: int) -> tuple[float, dict[str, 
     Args:
         net: In eval mode.
         samples: The validation split.
-        count: How many samples to look at.
+        count: How many samples to look at; each frame once.
 
     Returns:
         The threshold; by name and γ the counts, the IoU x 100 and the recall 0..1, None where there was no case.
@@ -59,8 +59,12 @@ def judge(net: WaltNet, samples: Samples, count: int) -> tuple[float, dict[str, 
 
 
 def _predictions(net: WaltNet, samples: Samples, count: int) -> Iterator[tuple[AmodalInstances, AmodalSample]]:
+    seen: set[str] = set()
     for index in range(min(count, len(samples))):
         sample = samples.sample(0, index)
+        if sample.name in seen:  # a folder of few frames has shown them all
+            return
+        seen.add(sample.name)
         yield predict_frame(net, sample, 0.0), sample
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,11 @@ def spoil_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], N
         (spoil_json(lambda c: c["annotations"][3].update(image_id=99)), "image 99 of no size"),
         (spoil_json(lambda c: c["images"][0].update(width=7)), r"a mask of \(16, 24\) for image 1"),
         (spoil_json(lambda c: c["images"][1].update(id=1)), "names an image id twice"),
+        (
+            spoil_json(lambda c: c["annotations"][3]["occluder_segmentation"].update(size=[4, 4])),
+            r"a mask of \(4, 4\) for image 2 of \(16, 24\)",
+        ),
+        (spoil_json(lambda c: c["images"][2].update(time="noon")), "time 'noon' of image 3 is not ISO 8601: correct"),
         (spoil_json(lambda c: c.update(images=[], annotations=[])), "has 0 frames, too few for split 'all'"),
         (lambda folder: (folder / "images/000004.png").unlink(), "lacks images/000004.png: write"),
     ],
@@ -189,6 +194,17 @@ def test_bad_folders_are_told_in_one_line(tmp_path: Path, spoil: Callable[[Path]
     with pytest.raises(DataError, match=told) as caught:
         CocoSamples(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_frames_of_several_sizes_are_no_fixed_camera(tmp_path: Path) -> None:
+    frames = [picture(n, [square(2, 2)], [n]) for n in range(3)]
+    frames[1] = replace(frames[1], image_bgr=np.zeros((16, 22, 3), np.uint8))
+    list(write_samples(tmp_path, Held(frames), {}))
+    samples = CocoSamples(tmp_path)
+    assert samples.sample(0, 1).image_bgr.shape == (16, 22, 3)
+    with pytest.raises(DataError, match=r"2 sizes \(22x16 and 24x16\).*compose without --crop-chance"):
+        _ = samples.frame_wh
+    assert CocoSamples(tmp_path, split="validation").frame_wh == (24, 16)
 
 
 def test_what_is_bad_inside_is_told_when_it_is_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.walt_train.engine import shapes
 from tests.walt_train.engine.shapes import open_shapes, tiny_recipe
+from walt_edge.contract.clipart import ClipArtError
 from walt_train.engine import fit as module
 from walt_train.engine.checkpoint import load_model
 from walt_train.engine.curves import Curves
 from walt_train.engine.fit import fit
 from walt_train.engine.launch import launch
-from walt_train.engine.plan import Fit, FitError
+from walt_train.engine.plan import RESUME, STATE, Fit, FitError, whole_state
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +81,38 @@ def test_a_finished_training_is_not_repeated_and_another_is_refused(
     assert "trained already" in caplog.text
     with pytest.raises(FitError, match="recipe or steps"):
         fit(wanted(trained.parent, steps=7))
+
+
+def test_a_training_killed_after_its_last_step_only_has_to_be_judged(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(trained.parent, folder)
+    for name in ("checkpoint.pt", "manifest.json", "curves.json"):
+        (folder / name).unlink()
+    again = fit(wanted(folder))
+    assert again.read_bytes() == trained.read_bytes()
+    assert (folder / "curves.json").read_bytes() == (trained.parent / "curves.json").read_bytes()
+
+
+def test_a_state_that_was_cut_off_is_none(trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = (trained.parent / RESUME / STATE).read_bytes()
+    (tmp_path / RESUME).mkdir()
+    (tmp_path / RESUME / STATE).write_bytes(whole[: len(whole) // 2])
+    assert whole_state(tmp_path) is None
+    assert "damaged: the training begins anew" in caplog.text
+    (tmp_path / RESUME / STATE).write_bytes(whole)
+    assert whole_state(tmp_path) == tmp_path / RESUME / STATE
+
+
+def test_data_that_cannot_judge_is_refused_before_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_few(folder, *, split, **settings):  # type: ignore[no-untyped-def]
+        if split == "validation":
+            raise ClipArtError("too few to judge on")
+        return open_shapes(folder, split=split, **settings)
+
+    monkeypatch.setattr(module, "open_samples", open_few)
+    with pytest.raises(ClipArtError, match="too few to judge on"):
+        fit(wanted(tmp_path))
+    assert not list(tmp_path.iterdir()), "so that the same folder takes the training once there is enough"
 
 
 def test_threads_are_not_left_at_one(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
