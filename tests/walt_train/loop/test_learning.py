@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -195,6 +196,9 @@ def test_the_page_tells_of_the_generation(tmp_path: Path, evidence: Evidence) ->
     assert "passed: mask IoU at γ=0.5" in page.text
     assert "0 lost at the change" in page.text
     assert "<polyline" in html
+    picture = cv2.imread(str(tmp_path / "loop.png"))
+    assert picture is not None
+    assert picture.shape[1] == 1200
     assert all(source.startswith("data:image/") for source in page.sources)
     assert (
         "What it learned" not in Page(write_report(tmp_path, report_of(evidence, []), evidence, []).read_text()).text

@@ -68,8 +68,8 @@ class DemoConfig:
 
     out: Path
     video: Path | None = None
-    seed: int = 3
-    frames: int = 1800
+    seed: int = 5
+    frames: int = 2400
     later_frames: int = 600
     size: str = "640x360"
     watch_s: float = 270.0
@@ -77,7 +77,7 @@ class DemoConfig:
     least_tracks: int = 1
     learns: bool = True
     recipe: str = "demo"
-    steps: int = 600
+    steps: int = 800
     gain: float = 5.0
 
 

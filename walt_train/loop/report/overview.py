@@ -1,4 +1,4 @@
-"""`overview.png`: the report in one picture, 1200 pixels wide, for a README or a slide."""
+"""The report in two pictures, 1200 pixels wide, for a README or a slide: what was seen, what was learned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from walt_train.loop.report.beforeafter import whole_frame
 from walt_train.loop.report.evidence import Clip, Evidence, Picture
 from walt_train.loop.report.pictures import covered, outlined, scaled, silhouettes, tracks
 
@@ -18,6 +19,7 @@ _PAPER = (24, 20, 18)
 _INK = (236, 232, 228)
 _TILE_H = 150
 _ROWS = 2
+_COMPOSITE_ROWS = 3  # of the sheet, of which the first is shown
 _TEXT_SCALE = 4  # letters are drawn large and shrunk, which smooths them
 
 
@@ -41,6 +43,24 @@ def overview(evidence: Evidence) -> Picture | None:
             _paste(sheet, x, y, picture)
             x += picture.shape[1] + _GAP
         y += row[0].shape[0] + _GAP
+    return sheet
+
+
+def loop_sheet(later: Evidence, composites: Picture) -> Picture | None:
+    """Composites, and a frame before and after the model that they taught; None where no model ran."""
+    half = (WIDTH - 3 * _GAP) // 2
+    pair = whole_frame(later, half)
+    if pair is None:
+        return None
+    wide = WIDTH - 2 * _GAP
+    row = composites[: composites.shape[0] // _COMPOSITE_ROWS]
+    top = scaled(row, wide / row.shape[1])
+    height = pair[0].shape[0]
+    sheet = np.full((top.shape[0] + height + 3 * _GAP, WIDTH, 3), _PAPER, dtype=np.uint8)
+    _paste(sheet, _GAP, _GAP, _captioned(top, "composites of what it saw whole, and their layers"))
+    y = 2 * _GAP + top.shape[0]
+    _paste(sheet, _GAP, y, _captioned(pair[0], "generation 0: what moves"))
+    _paste(sheet, 2 * _GAP + half, y, _captioned(pair[1], "generation 1: whole objects, striped where hidden"))
     return sheet
 
 

@@ -1,4 +1,4 @@
-"""Writes `report.html` (one file, pictures inside), `report.json` and `overview.png`."""
+"""Writes `report.html` (one file, pictures inside), `report.json`, `overview.png` and `loop.png`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from walt_train.loop.report.beforeafter import closest, whole_frame
 from walt_train.loop.report.evidence import Evidence, Picture, ReportError
 from walt_train.loop.report.figures import Report
 from walt_train.loop.report.learning import curve_path
-from walt_train.loop.report.overview import best_first, overview
+from walt_train.loop.report.overview import best_first, loop_sheet, overview
 from walt_train.loop.report.pictures import against_truth, example_of, fitted, outlined, scaled, silhouettes, tracks
 from walt_train.loop.report.truth import Match
 
@@ -67,18 +67,21 @@ def write_report(
     matches: Sequence[Match],
     learned: Learned = NOTHING_LEARNED,
 ) -> Path:
-    """Writes the report's three files into `folder`; returns the page's path.
+    """Writes the report's files into `folder`; returns the page's path.
 
     Raises:
         ReportError: A picture that the journal names is missing, or the folder cannot be written.
     """
     page = _render(report, _contents(report, evidence, matches) | _learned(report, learned))
     data = msgspec.json.format(msgspec.json.encode(report), indent=1)
-    sheet = overview(evidence)
+    sheets = {"overview.png": overview(evidence)}
+    if learned.later is not None and learned.composites is not None:
+        sheets["loop.png"] = loop_sheet(learned.later, learned.composites)
     try:
         _replace(folder / "report.json", data)
-        if sheet is not None:
-            _replace(folder / "overview.png", _encoded(sheet, ".png"))
+        for name, sheet in sheets.items():
+            if sheet is not None:
+                _replace(folder / name, _encoded(sheet, ".png"))
         _replace(folder / "report.html", page.encode())
     except OSError as error:
         raise ReportError(f"cannot write the report in {folder}: {error.strerror}") from error
