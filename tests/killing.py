@@ -6,9 +6,25 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from unittest import mock
 
 _STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.symlink", "os.rmdir"}
+
+
+@contextmanager
+def flushed() -> Iterator[list[str]]:
+    """What was brought to the disk in the block, by the path that it had then, in order."""
+    paths: list[str] = []
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        paths.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        fsync(handle)
+
+    with mock.patch("os.fsync", note):
+        yield paths
 
 
 def kill_at_every_step(prepare: Callable[[], Callable[[], object]], most: int = 200) -> Iterator[int]:

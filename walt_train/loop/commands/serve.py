@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -121,6 +122,8 @@ def _check(args: argparse.Namespace) -> None:
     for option, value in least.items():
         if value is not None and value < 1:
             raise UsageError(f"{option} {value}: give at least 1")
+    if not all(map(math.isfinite, (args.lease_s, args.retry_s, args.gain))):
+        raise UsageError("--lease-s, --retry-s and --gain must be finite numbers")
     if args.lease_s <= 0 or args.retry_s < 0:
         raise UsageError("--lease-s must be positive, --retry-s 0 or more")
     if args.seed < 0 or args.gpus < 0:

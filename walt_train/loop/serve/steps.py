@@ -23,7 +23,7 @@ from walt_edge.contract.clipart import FILE_NAME, ClipArt, read_clipart
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_train.loop.children import Station
-from walt_train.loop.publish.files import write_whole
+from walt_train.loop.publish.files import flush_folder, write_whole
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.gate import MOTION, Decision, Verdict, judge, read_evaluation, unjudged
 from walt_train.loop.serve.jobs import Generation, Jobs, StepName
@@ -127,6 +127,7 @@ class Workshop:
             self._store.export_clipart(partial, run.generation.camera, holdout=False)
             _flush(partial)
             partial.rename(final)
+            flush_folder(final.parent)
         clipart = read_clipart(final)
         if not clipart.clips or not clipart.plates:
             raise StepError(
@@ -186,6 +187,7 @@ class Workshop:
             raise RefusedError(f"{verdict.line}{hint}")
         if is_asked:
             LOGGER.warning("%s: %s; published as asked", run.generation.title, verdict.line)
+        _check_judged(run)
         devices = devices_of(self._store.engine, run.generation.camera)
         # A worker that lost its lease while it slept must not release what another one is releasing.
         self._jobs.renew(run.generation)
@@ -221,6 +223,17 @@ class _Run:
                 raise station.failure()
         finally:
             station.end()
+
+
+def _check_judged(run: _Run) -> None:
+    """What is signed has to be, byte for byte, what was exported and judged."""
+    judged = run.generation.step(StepName.EXPORT).result["sha256"]
+    found = Bundle.read(run.folder.bundle).sha256
+    if found != judged:
+        raise StepError(
+            f"{run.folder.bundle} has sha256 {found[:12]}..., the one that was judged {judged[:12]}...: "
+            "restore it, or leave it to the next generation"
+        )
 
 
 def _clipart_result(folder: Path, clipart: ClipArt, labels: list[Label]) -> dict[str, Any]:

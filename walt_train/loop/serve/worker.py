@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from sqlalchemy.exc import DatabaseError
+
 from walt_edge.contract.errors import WaltError
-from walt_train.loop.database import StoreWriteError
+from walt_train.loop.database import StoreWriteError, cause
 from walt_train.loop.serve.folder import Folder, ProgressFile
 from walt_train.loop.serve.jobs import ENDED, Generation, Jobs, LeaseLostError, Order, State, StepName
 from walt_train.loop.serve.steps import Outcome, RefusedError, Watch, Workshop
@@ -249,9 +251,10 @@ class _Sentry(Watch):
             except LeaseLostError as error:
                 self._lost = error
                 return
-            except StoreWriteError as error:
-                # The work goes on: by the time it is done there may be space again.
-                LOGGER.log(logging.DEBUG if said else logging.WARNING, "%s: free space", error)
+            except (StoreWriteError, DatabaseError) as error:
+                # The work goes on: by the time it is done the disk may be mended, or have space again.
+                level = logging.DEBUG if said else logging.WARNING
+                LOGGER.log(level, "cannot keep the lease, working on (%s): free space", cause(error))
                 said = True
 
     def __enter__(self) -> _Sentry:

@@ -13,7 +13,7 @@ import pytest
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
 from tests.bundles import FILES, manifest
-from tests.killing import kill_at_every_step
+from tests.killing import flushed, kill_at_every_step
 from walt_edge.contract.bundle import BundleError, write_bundle
 from walt_edge.contract.errors import WaltError
 from walt_train.loop.publish.files import BusyError, held
@@ -70,6 +70,13 @@ def test_private_keys_are_their_owners_alone_and_never_served(tmp_path: Path) ->
         assert path.is_dir() or b"PRIVATE" not in path.read_bytes()
     with pytest.raises(KeysError, match="would be served"):
         Repository(tmp_path / "served", tmp_path / "served/keys")
+
+
+def test_keys_are_on_the_disk_before_a_root_names_them(tmp_path: Path) -> None:
+    with flushed() as paths:
+        repository(tmp_path).begin()
+    assert paths.index(str(tmp_path / "keys")) < paths.index(str(tmp_path / "served/metadata"))
+    assert paths.count(str(tmp_path / "keys")) == len(ROLES)
 
 
 def test_lives_are_as_promised_and_refreshing_renews_them(tmp_path: Path) -> None:

@@ -3,14 +3,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from tests.bundles import FILES, manifest
+from tests.killing import flushed
+from tests.waiting import wait_for
 from tests.walt_train.loop.serve.loop import CROPS, Loop, clipart_of, crop, fill, plate, truth
+from walt_edge.contract.bundle import write_bundle
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.messages import Desired
@@ -19,9 +25,9 @@ from walt_train.loop.children import Station
 from walt_train.loop.publish.files import BusyError, write_whole
 from walt_train.loop.serve.folder import Folder, read_progress
 from walt_train.loop.serve.gate import Decision, Verdict
-from walt_train.loop.serve.jobs import LeaseLostError, Order, State, StepName
-from walt_train.loop.serve.steps import Judging, Watch
-from walt_train.loop.serve.worker import ServeError
+from walt_train.loop.serve.jobs import Generation, LeaseLostError, Order, State, StepName
+from walt_train.loop.serve.steps import Judging, Outcome, Watch
+from walt_train.loop.serve.worker import ServeError, WorkerConfig, _Sentry
 
 
 @pytest.fixture
@@ -117,6 +123,14 @@ def test_held_out_crops_never_train(loop: Loop) -> None:
     clips = clipart_of(loop).clips
     assert len(clips) == CROPS
     assert not any(clip.header.holdout for clip in clips)
+
+
+def test_frozen_clip_art_is_on_the_disk_with_its_name(loop: Loop) -> None:
+    fill(loop.store)
+    with flushed() as paths:
+        judged(loop).worker().run()
+    folder = loop.home / "generations" / "cam-1" / "1"
+    assert paths[paths.index(str(folder / ".clipart.partial")) + 1] == str(folder)
 
 
 def test_one_class_alone_trains_with_a_warning(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
@@ -257,6 +271,42 @@ def test_nothing_is_published_under_a_lost_lease(loop: Loop, monkeypatch: pytest
     with pytest.raises(LeaseLostError):
         workshop.do(StepName.PUBLISH, generation, Watch())
     assert not loop.releases
+
+
+def test_what_was_not_judged_is_not_signed(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(loop.store)
+    worker = judged(loop).worker()
+    do = worker._workshop.do
+
+    def changed(name: StepName, generation: Generation, watch: Watch) -> Outcome:
+        """Somebody puts another sound bundle into the place of the one that was judged."""
+        outcome = do(name, generation, watch)
+        if name is StepName.JUDGE:
+            write_bundle(loop.home / "generations/cam-1/1/bundle.walt", manifest("other"), FILES)
+        return outcome
+
+    monkeypatch.setattr(worker._workshop, "do", changed)
+    with pytest.raises(ServeError, match=r"publish failed: .*bundle\.walt has sha256 .*, the one that was judged"):
+        worker.run()
+    assert not loop.releases
+
+
+def test_a_table_that_cannot_be_read_does_not_end_the_signs_of_life(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = loop.jobs("mine", lease_s=0.03)
+    generation = jobs.create(Order(camera="cam-1", recipe="demo", seed=0, training_steps=1, crops=6, tracks=6))
+    assert generation is not None
+    tries = []
+
+    def failing(_: Generation) -> None:
+        tries.append(1)
+        raise OperationalError("select", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr(jobs, "renew", failing)
+    with _Sentry(jobs, generation, threading.Event(), WorkerConfig(home=loop.home, lease_s=0.03)):
+        wait_for(lambda: len(tries) >= 3)
+    assert caplog.text.count("cannot keep the lease, working on (disk I/O error)") == 1
 
 
 def test_it_says_once_what_it_waits_for(
