@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.masks import PatchMask
 from walt_edge.tracking import iou_matrix
-from walt_train.data.layers import split_layers
+from walt_train.data.layers import sample_layers
 from walt_train.data.sample import AmodalSample
 
 IOU_MIN = 0.1
@@ -45,18 +45,13 @@ class Truth:
     @classmethod
     def of(cls, sample: AmodalSample) -> Truth:
         """Reads a sample; its layers follow from the order."""
-        height, width = sample.image_bgr.shape[:2]
         amodal = [thing.amodal for thing in sample.objects]
-        # Odd ranks for objects leave an even one between any two, where a static thing stands.
-        ranks = [2 * place + 1 for place in range(len(amodal))]
-        static = [(2 * nearer, mask) for nearer, mask in sample.static]
-        layers = split_layers(amodal, ranks, static, (width, height))
         return cls(
             boxes_xyxy=np.array([tight_box(mask) for mask in amodal], np.float64).reshape(-1, 4),
             labels=np.array([int(thing.label) for thing in sample.objects], np.int64),
             amodal=tuple(amodal),
             amodal_areas=np.array([mask.area for mask in amodal], np.int64),
-            visible_areas=np.array([layer.visible.area for layer in layers], np.int64),
+            visible_areas=np.array([layers.visible.area for layers in sample_layers(sample)], np.int64),
             objects=tuple(f"{sample.camera}/{thing.track_id}" for thing in sample.objects),
         )
 
