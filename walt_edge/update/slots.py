@@ -29,6 +29,7 @@ LOG = logging.getLogger(__name__)
 _STATE = "state.json"
 _CANDIDATE = "candidate.walt"
 _MAX_REASON = 500
+_TRIALS = 3
 
 Name = Literal["a", "b"]
 
@@ -40,6 +41,13 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is being tried for the first time, and how often it was begun."""
+
+    wish: Desired
+    times: int
+
+
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of `state.json`.
 
@@ -49,6 +57,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         highest: The newest release ever committed; nothing older is taken.
         refused: The last refusal.
         unfit: The refusal of `highest`, if it was put down here; later refusals do not make it forgotten.
+        trial: What was being tried when this was written: the process may have died of it.
     """
 
     active: Name | None = None
@@ -56,6 +65,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     highest: Desired | None = None
     refused: Refusal | None = None
     unfit: Refusal | None = None
+    trial: Trial | None = None
 
 
 class Slots:
@@ -96,14 +106,23 @@ class Slots:
         return self._state.refused
 
     def check(self, wish: Desired) -> None:
-        """Raises RefusedError if the wish was refused before, or is not newer than what was committed."""
-        highest = self._state.highest
+        """Raises RefusedError if the wish was refused, ended the agent, or is not newer than what was committed."""
+        highest, trial = self._state.highest, self._state.trial
         for refused in (self._state.refused, self._state.unfit):
             if refused is not None and refused.wish == wish:
                 raise RefusedError(refused.reason)
+        if trial is not None and trial.wish == wish and trial.times >= _TRIALS:
+            raise RefusedError(f"the agent ended {trial.times} times while it tried release {wish.release}")
         # The same release again mends a damaged slot.
         if highest is not None and wish.release <= highest.release and wish != highest:
             raise RefusedError(f"release {wish.release} is not above {highest.release}, which was committed here")
+
+    def begin_trial(self, wish: Desired) -> None:
+        """Notes that the candidate is opened now, whatever that does; raises NotNowError if the disk fails."""
+        trial = self._state.trial
+        times = trial.times if trial is not None and trial.wish == wish else 0
+        with self._writing():
+            self._write(msgspec.structs.replace(self._state, trial=Trial(wish, times + 1)))
 
     def commit(self, wish: Desired) -> None:
         """Makes the candidate the committed bundle, and the one before it what to fall back to.
@@ -137,9 +156,11 @@ class Slots:
             self._sweep()
 
     def drop_candidate(self) -> None:
-        """Removes what was not taken."""
+        """Removes what was not taken, and notes that its trial was survived."""
         with contextlib.suppress(OSError):
             self.candidate.unlink(missing_ok=True)
+            if self._state.trial is not None:
+                self._write(msgspec.structs.replace(self._state, trial=None))
 
     def _path(self, name: Name) -> Path:
         return self._folder / f"{name}.walt"

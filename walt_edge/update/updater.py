@@ -189,6 +189,7 @@ class ModelUpdater:
                 self._report("updating", wish)
             self._prepare()
             self.source.fetch(wish, self.slots.candidate, self._is_called)
+            self.slots.begin_trial(wish)
             self._swap(self._fit(self.slots.candidate, wish))
         self._report("active", wish)
 

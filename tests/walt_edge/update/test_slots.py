@@ -98,6 +98,19 @@ def test_a_damaged_state_begins_without_a_model(
     assert active(Slots(tmp_path)) == 2
 
 
+def test_a_trial_that_was_survived_is_forgotten(tmp_path: Path) -> None:
+    for _ in range(5):
+        slots = Slots(tmp_path)
+        slots.check(wish(1))
+        slots.begin_trial(wish(1))
+        slots.drop_candidate()
+    for _ in range(3):
+        Slots(tmp_path).begin_trial(wish(1))
+    with pytest.raises(RefusedError, match="ended 3 times"):
+        Slots(tmp_path).check(wish(1))
+    Slots(tmp_path).check(wish(2))
+
+
 def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "centerface.onnx").write_bytes(b"somebody else's")
     commit(Slots(tmp_path), 1)
@@ -120,6 +133,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         ([1, 2], lambda slots: slots.fall_back(), {2, 1}),
         ([1], lambda slots: slots.fall_back(), {1, 0}),
         ([1, 2], lambda slots: slots.refuse(wish(3), "no"), {2}),
+        ([1, 2], lambda slots: slots.begin_trial(wish(3)), {2}),
     ],
 )
 def test_killed_at_any_moment_it_is_usable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -168,6 +169,32 @@ def test_a_model_that_was_put_down_stays_down_whatever_else_is_refused(station: 
         agent.wait_for("refused", wish.release)
         assert agent.answers() == 1
     assert agent.updater.stats.swapped == 2
+
+
+def test_a_model_that_ends_the_agent_is_given_up(station: Station) -> None:
+    agent = station.agent
+    agent.take(station.first)
+    agent.updater.stop()
+    bad = station.publish()
+
+    def is_survived() -> bool:
+        """An agent of its own process, which a model kills, as lack of memory or a wrong instruction does."""
+        child = os.fork()
+        if child == 0:
+            agent.load = lambda path: os._exit(7) if path == agent.slots.candidate else load_scripted(path)
+            agent.begin()
+            agent.updater.desire(bad)
+            agent.wait_for("refused", bad.release)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status) == 0
+
+    assert [is_survived() for _ in range(5)] == [False, False, False, True, True]
+    agent.begin()
+    agent.updater.desire(bad)
+    assert agent.wait_for("refused", bad.release).reason == "the agent ended 3 times while it tried release 2"
+    assert agent.answers() == 1
+    assert agent.take(station.publish()).release == 3
 
 
 def test_without_one_before_it_the_eyes_see_without_weights(station: Station) -> None:
