@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from walt_edge.contract.errors import UsageError
+from walt_train.clipart.chance import SEED_MAX
 from walt_train.engine.launch import calm_threads, count_gpus, launch
 from walt_train.engine.plan import Fit
 from walt_train.recipes import RECIPES, Recipe, find_recipe
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains; returns the exit status."""
     calm_threads()
-    if args.seed < 0:
-        raise UsageError(f"seed {args.seed}: give 0 or more")
+    if not 0 <= args.seed <= SEED_MAX:
+        raise UsageError(f"seed {args.seed}: give 0 to {SEED_MAX}")
     recipe = _with_steps(find_recipe(args.recipe), args.steps)
     gpus = count_gpus(args.gpus)
     home = Path(os.environ.get("WALT_HOME", _HOME))

@@ -81,6 +81,8 @@ def load_model(path: Path) -> tuple[WaltNet, CheckpointManifest]:
     file = path / CHECKPOINT if path.is_dir() else path
     content = _read(file)
     try:
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
         manifest = msgspec.json.decode(content["manifest"], type=CheckpointManifest)
         net = WaltNet(manifest.recipe.network)
         net.load_state_dict(content["state_dict"])

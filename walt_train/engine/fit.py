@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -139,7 +140,7 @@ def _train(
 
         hook = StepHook(
             before=lambda step: _seed_step(wanted.seed, step, place.rank),
-            after=curves.add,
+            after=lambda step, losses: _note(curves, step, losses),
             save=save,
             stored=lambda: curves.rows,
             restored=curves.go_on,
@@ -157,6 +158,14 @@ def _train(
         if place.rank == 0:
             curves.write()  # again for a training that was killed when all but this was written
     return weights
+
+
+def _note(curves: Curves, step: int, losses: Mapping[str, float]) -> None:
+    """Stops where nothing can be learned any more, before a state or a checkpoint holds it."""
+    if not math.isfinite(losses["loss"]):
+        found = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        raise FitError(f"the loss is no number any more at step {step} ({found}): take a smaller learning rate")
+    curves.add(step, losses)
 
 
 def _seed_step(seed: int, step: int, rank: int) -> None:

@@ -295,7 +295,7 @@ def train(
         "work_dir": str(work_dir),
         "train_dataloader": loader,
         "custom_hooks": [average, hook],
-        "randomness": {"seed": seed},
+        "randomness": {"seed": seed % 2**32},  # NumPy takes no more; every step is seeded anew anyway
         "load_from": None if resume_from is None else str(resume_from),
         "resume": resume_from is not None,
     }

@@ -78,7 +78,15 @@ def test_a_truncated_checkpoint_is_one_line(written: Path, share: float) -> None
 
 @pytest.mark.parametrize(
     "content",
-    [{}, {"state_dict": {}}, {"state_dict": {}, "manifest": "{}"}, {"state_dict": {}, "manifest": 3}, [1], "text"],
+    [
+        {},
+        {"state_dict": {}},
+        {"state_dict": {}, "manifest": "{}"},
+        {"state_dict": {}, "manifest": 3},
+        [1],
+        "text",
+        torch.zeros(3),
+    ],
 )
 def test_another_makes_file_is_one_line(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / CHECKPOINT)
@@ -114,7 +122,7 @@ PLAN = Plan(recipe=tiny_recipe(), seed=0, data_sha256="1" * 64, processes=1)
 def test_a_folder_belongs_to_one_training(tmp_path: Path) -> None:
     assert settle(PLAN, tmp_path) is None
     assert settle(PLAN, tmp_path) is None
-    (tmp_path / "resume" / "state.pth").touch()
+    torch.save({}, tmp_path / "resume" / "state.pth")
     assert settle(PLAN, tmp_path) == tmp_path / "resume" / "state.pth"
 
 

@@ -33,7 +33,8 @@ def _empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--gpus", "-1"], 2, "-1 GPUs asked for"),
         ([*NOTHING, "--recipe", "huge"], 2, "there are demo"),
         ([*NOTHING, "--steps", "0"], 2, "at least 1"),
-        ([*NOTHING, "--seed", "-3"], 2, "0 or more"),
+        ([*NOTHING, "--seed", "-3"], 2, "seed -3: give 0 to"),
+        ([*NOTHING, "--seed", str(2**64)], 2, "give 0 to 18446744073709551615"),
         (NOTHING, 1, "nowhere"),
     ],
 )

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import shutil
@@ -6,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -101,6 +103,19 @@ def test_a_state_that_was_cut_off_is_none(trained: Path, tmp_path: Path, caplog:
     assert "damaged: the training begins anew" in caplog.text
     (tmp_path / RESUME / STATE).write_bytes(whole)
     assert whole_state(tmp_path) == tmp_path / RESUME / STATE
+
+
+def test_a_seed_may_have_all_its_bits(tmp_path: Path) -> None:
+    out = fit(dataclasses.replace(wanted(tmp_path, steps=1), seed=2**64 - 1))
+    assert load_model(out)[1].seed == 2**64 - 1
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    recipe = tiny_recipe(6)
+    hot = msgspec.structs.replace(recipe.training, learning_rate=1e30, clip_norm=1e30)
+    with pytest.raises(FitError, match=r"no number any more at step [2-6] \(loss.*smaller learning rate"):
+        fit(dataclasses.replace(wanted(tmp_path), recipe=msgspec.structs.replace(recipe, training=hot)))
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_data_that_cannot_judge_is_refused_before_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
