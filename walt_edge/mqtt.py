@@ -45,3 +45,10 @@ def make_properties(packet: int, content_type: str) -> Properties:
     properties.ContentType = content_type
     properties.UserProperty = [("schema", str(SCHEMA_VERSION))]
     return properties
+
+
+def connect_properties(max_packet_bytes: int) -> Properties:
+    """What a connection says of itself: the broker sends it no larger packet."""
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = max_packet_bytes
+    return properties

@@ -43,7 +43,7 @@ from walt_edge.contract.messages import (
     encode_json,
 )
 from walt_edge.contract.topics import DeviceTopics
-from walt_edge.mqtt import make_client, make_properties
+from walt_edge.mqtt import connect_properties, make_client, make_properties
 from walt_edge.spool import Spool, SpoolError
 from walt_edge.window import Backoff, UplinkSettings, Window
 
@@ -53,6 +53,8 @@ LOG = logging.getLogger(__name__)
 
 _ACK_TOPIC = re.compile(r".*/ack/([0-9a-f]{64})")
 _MAX_MESSAGE_BYTES = 4096
+# Nothing that is sent to us is nearly as large; the broker keeps what is to itself.
+_MAX_PACKET_BYTES = 64 * 1024
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _IDLE_S = 5.0
 _GOODBYE_S = 2.0
@@ -177,7 +179,13 @@ class Uplink:
         self._inbox = queue.SimpleQueue()
         client = self._make_client()
         options = self.settings
-        client.connect(self.endpoint.host, self.endpoint.port, options.keepalive_s, clean_start=True)
+        client.connect(
+            self.endpoint.host,
+            self.endpoint.port,
+            options.keepalive_s,
+            clean_start=True,
+            properties=connect_properties(_MAX_PACKET_BYTES),
+        )
         client.loop_start()
         try:
             deadline = time.monotonic() + options.connect_timeout_s

@@ -168,6 +168,19 @@ def test_malformed_acknowledgements_are_counted_and_ignored(
         assert uplink.wait_drained(10)
 
 
+def test_the_broker_keeps_to_itself_what_is_absurdly_large(broker: Broker, spool: Spool) -> None:
+    spool.accept(sealed(1))
+    with ScriptedHome(broker, silent) as home, running(spool, broker.port) as uplink:
+        assert uplink.wait_connected(10)
+        home.publish(TOPICS.ack("e" * 64), b"x" * 1_000_000)
+        home.publish(TOPICS.ack("e" * 64), b"x" * 5_000)
+        wait_for(lambda: uplink.stats.acks_malformed > 0)
+        home.answer = stored
+        assert uplink.wait_drained(10)
+        assert uplink.stats.acks_malformed == 1
+        assert uplink.stats.connects == 1
+
+
 def test_acknowledgements_of_unknown_envelopes_change_nothing(broker: Broker, spool: Spool) -> None:
     spool.accept(sealed(1))
     with ScriptedHome(broker, silent) as home, running(spool, broker.port) as uplink:
