@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,7 @@ class Trust:
             found = client.get_targetinfo(wish.target)
             _compare(found, wish)
             assert found is not None
+            _check_space(found, into.parent)
             client.download_target(found, str(into))
             _flush(into)
 
@@ -170,6 +172,15 @@ def _compare(found: TargetFile | None, wish: Desired) -> None:
         raise RefusedError(f"{wish.target} was signed as release {number}, not {wish.release}")
     if found.length > MAX_BUNDLE_BYTES:
         raise RefusedError(f"{wish.target} has {found.length} bytes, a bundle at most {MAX_BUNDLE_BYTES}")
+
+
+def _check_space(found: TargetFile, folder: Path) -> None:
+    """A model that does not fit must not take the spool's space first. It is there twice while it is checked."""
+    needed, free = 2 * found.length, shutil.disk_usage(folder).free
+    if needed > free:
+        raise NotNowError(
+            f"No space left for {found.path} in {folder}: it takes {needed} bytes, {free} are free; free space"
+        )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -254,8 +255,13 @@ def test_a_committed_model_without_a_runtime_is_kept_until_there_is_one(station:
     assert agent.answers() == 1
 
 
-def test_a_full_disk_refuses_and_the_old_model_answers(station: Station, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_foreseen", [True, False])
+def test_a_full_disk_refuses_and_the_old_model_answers(
+    station: Station, tmp_path: Path, is_foreseen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agent = station.agent
+    if not is_foreseen:  # Others take the space meanwhile, or there is a quota.
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: mock.Mock(free=1 << 40))
     disk = tmp_path / "agent"
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False).returncode:
         pytest.skip("no right to mount a small disk here")
@@ -265,6 +271,7 @@ def test_a_full_disk_refuses_and_the_old_model_answers(station: Station, tmp_pat
         big = station.publish(ballast="x" * 100_000)
         agent.updater.desire(big)
         assert "No space left" in agent.wait_for("refused", big.release).reason
+        assert any(path.endswith(f".{big.target}") for path in station.web.asked) != is_foreseen
         assert agent.answers() == 1
         agent.restart()
         assert agent.answers() == 1
