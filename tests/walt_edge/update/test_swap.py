@@ -204,7 +204,9 @@ def test_reported_is_retained_and_told_at_every_connection(tmp_path: Path, stree
                 wait_for(lambda: updater.stats.swapped == 1)
                 with ScriptedHome(broker) as home:
                     wait_for(lambda: is_reported(home, "active", 1), 20)
-                    assert home.on("reported")[-1].retain or len(home.on("reported")) == 1
+                with ScriptedHome(broker) as late:
+                    wait_for(lambda: is_reported(late, "active", 1), 20)
+                    assert [one.retain for one in late.on("reported")] == [True]
 
             before[5] = lambda: wait_for(lambda: pipeline.uplink.connected)  # type: ignore[attr-defined]
             before[10] = lose_the_broker
