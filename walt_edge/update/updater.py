@@ -205,7 +205,7 @@ class ModelUpdater:
 
         Raises:
             RefusedError: It is not the release, cannot be opened, or disagrees.
-            NotNowError: This machine lacks what it takes to run any model.
+            NotNowError: This machine lacks what it takes to run it, for now.
         """
         times_ms = []
         try:
@@ -216,6 +216,8 @@ class ModelUpdater:
                 times_ms.append(1e3 * (time.perf_counter() - start_s) / max(1, len(model.manifest.golden)))
         except UsageError as error:
             raise NotNowError(str(error)) from error
+        except MemoryError as error:
+            raise NotNowError("not enough memory to open it here: free some, or wish for a smaller one") from error
         except WaltError as error:
             raise RefusedError(str(error)) from error
         except Exception as error:

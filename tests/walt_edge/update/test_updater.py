@@ -244,6 +244,20 @@ def test_a_machine_without_a_runtime_takes_the_model_when_it_has_one(station: St
     agent.wait_for("active", 1)
 
 
+def test_a_model_for_which_there_is_no_memory_now_is_tried_again(station: Station) -> None:
+    def too_large(_: Path) -> Model:
+        raise MemoryError
+
+    agent = station.agent
+    agent.settings = HASTY
+    agent.load = too_large
+    agent.restart()
+    agent.updater.desire(station.first)
+    assert "not enough memory" in agent.wait_for("refused", 1).reason
+    agent.load = load_scripted
+    agent.wait_for("active", 1)
+
+
 def test_a_committed_model_without_a_runtime_is_kept_until_there_is_one(station: Station) -> None:
     agent = station.agent
     agent.take(station.first)
