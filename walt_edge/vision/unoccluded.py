@@ -77,7 +77,7 @@ def border_part(patch: PatchMask, frame_wh: tuple[int, int], settings: WatchSett
 
 
 def small_part(patch: PatchMask, settings: WatchSettings) -> float:
-    """0 below the sizes that are scored."""
+    """0 below the sizes that are worth learning from."""
     height, width = patch.mask.shape
     if patch.area < settings.area_min_px * (1 + settings.area_margin) or min(height, width) < settings.side_min_px:
         return 0.0

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--video", type=Path, metavar="PATH", help="a video or a folder of frames (default: a rendered street)")
     add("--seed", type=int, default=5, metavar="S", help="of the rendered street (default: %(default)s)")
     add("--frames", type=int, default=2400, metavar="N", help="frames to render (default: %(default)s)")
-    add("--size", default="640x360", metavar="WxH", help="of the rendered frames (default: %(default)s)")
+    add("--size", default="768x432", metavar="WxH", help="of the rendered frames (default: %(default)s)")
     add("--later", type=int, default=600, metavar="N", help="frames of the later time that judges (%(default)s)")
     add("--steps", type=int, default=800, metavar="N", help="optimiser steps of the training (%(default)s)")
     add("--gain", type=float, default=5.0, metavar="P", help="points that the gate asks for (%(default)s)")

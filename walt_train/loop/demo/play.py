@@ -71,7 +71,7 @@ class DemoConfig:
     seed: int = 5
     frames: int = 2400
     later_frames: int = 600
-    size: str = "640x360"
+    size: str = "768x432"
     watch_s: float = 270.0
     least_crops: int = 1
     least_tracks: int = 1
