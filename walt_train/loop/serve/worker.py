@@ -22,7 +22,7 @@ from walt_train.loop.database import StoreWriteError, cause
 from walt_train.loop.serve.folder import Folder, ProgressFile
 from walt_train.loop.serve.jobs import ENDED, Generation, Jobs, LeaseLostError, Order, State, StepName
 from walt_train.loop.serve.steps import Outcome, RefusedError, Watch, Workshop
-from walt_train.loop.serve.trigger import Threshold, harvest_of, readiness
+from walt_train.loop.serve.trigger import Threshold, devices_of, harvest_of, readiness
 from walt_train.loop.store import Store
 
 LOGGER = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class Worker:
         self._keep = keep
         self._stopping = threading.Event()
         self._said: dict[str, int] = {}
+        self._shared: set[str] = set()
 
     def stop(self) -> None:
         """Asks `run` to end what it does and return; may be called from a signal handler."""
@@ -123,6 +124,8 @@ class Worker:
             last = self._jobs.latest(camera)
             if last is not None and last.state not in ENDED:
                 continue
+            if self._is_shared(camera):
+                continue
             harvest = harvest_of(self._store.engine, camera)
             ready = readiness(harvest, last, self._config.threshold)
             if not ready.is_enough:
@@ -142,6 +145,20 @@ class Worker:
                 LOGGER.info("%s begins: %d crops of %d objects", generation.title, harvest.crops, harvest.tracks)
                 return generation
         return None
+
+    def _is_shared(self, camera: str) -> bool:
+        """Whether several devices give the name: what one of them saw must not teach, or reach, another one."""
+        devices = [f"{device.site}/{device.device}" for device in devices_of(self._store.engine, camera)]
+        if len(devices) > 1 and camera not in self._shared:
+            self._shared.add(camera)
+            LOGGER.error(
+                "%s: %d devices name a camera so (%s ...): nothing is trained of it; give each a name of its own with "
+                "walt-edge run --camera, and remove what came under this one",
+                camera,
+                len(devices),
+                ", ".join(devices[:3]),
+            )
+        return len(devices) > 1
 
     def _say_once(self, camera: str, number: int, line: str) -> None:
         if self._said.get(camera) != number:

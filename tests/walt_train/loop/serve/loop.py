@@ -45,13 +45,20 @@ def programs() -> Programs:
 
 
 def crop(
-    number: int, *, camera: str = "cam-1", track: int | None = None, label: Label | None = None, holdout: bool = False
+    number: int,
+    *,
+    camera: str = "cam-1",
+    device: str = "walt-test",
+    track: int | None = None,
+    label: Label | None = None,
+    holdout: bool = False,
 ) -> Accepted:
     """A crop; every other one shows a vehicle."""
     envelope = sealed(number).envelope
     header = envelope.header
     assert isinstance(header, CropHeader)
-    changes: dict[str, Any] = {"origin": msgspec.structs.replace(header.origin, camera=camera), "holdout": holdout}
+    origin = msgspec.structs.replace(header.origin, camera=camera, device=device)
+    changes: dict[str, Any] = {"origin": origin, "holdout": holdout}
     changes["label"] = label or (Label.PERSON, Label.VEHICLE)[number % 2]
     changes["track_id"] = number if track is None else track
     changed = msgspec.structs.replace(envelope, header=msgspec.structs.replace(header, **changes))

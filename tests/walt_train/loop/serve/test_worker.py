@@ -72,6 +72,18 @@ def test_from_clip_art_to_a_release(loop: Loop, caplog: pytest.LogCaptureFixture
     }
 
 
+def test_what_two_devices_call_by_one_name_teaches_nobody(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    fill(loop.store)
+    fill(loop.store, camera="cam-2")
+    loop.store.add_group([crop(999, device="walt-other")])
+    with caplog.at_level(logging.INFO):
+        loop.publish_unjudged = True
+        loop.worker().run()
+    assert [generation.camera for generation in loop.generations] == ["cam-2"]
+    [line] = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    assert line.startswith("cam-1: 2 devices name a camera so (test/walt-other, test/walt-test ...)")
+
+
 def test_a_candidate_that_is_no_better_is_kept_and_not_published(loop: Loop) -> None:
     fill(loop.store)
     with pytest.raises(ServeError, match=r"cam-1 generation 1: refused: .* \+3\.0 points .* expected \+5 or more$"):
