@@ -152,8 +152,8 @@ class Worker:
         if len(devices) > 1 and camera not in self._shared:
             self._shared.add(camera)
             LOGGER.error(
-                "%s: %d devices name a camera so (%s ...): nothing is trained of it; give each a name of its own with "
-                "walt-edge run --camera, and remove what came under this one",
+                "%s: %d devices name a camera so (%s ...): nothing is trained of it; give each a name of its own "
+                "(walt-edge run --camera), and remove what came under this one",
                 camera,
                 len(devices),
                 ", ".join(devices[:3]),
