@@ -17,6 +17,7 @@ from walt_edge.camera import Frame
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.masks import Mask, encode_rle
 from walt_edge.contract.messages import CropHeader, Moment, Origin
+from walt_edge.heads import covers
 from walt_edge.judging import Judge
 from walt_edge.onlookers import Onlookers
 from walt_edge.plates import PlatePublisher
@@ -225,8 +226,8 @@ class Watcher:
         return (self._publish(plate, frame.captured),)
 
     def _publish(self, plate: Plate, captured: Moment) -> SealedEnvelope:
-        """Seals the plate, without the heads of who stands in it."""
-        heads = self._restless.mask.copy()
+        """Seals the plate, without the heads of who stands in it, and without what fidgets in it as they do."""
+        heads = self._restless.mask | self._restless.blobs
         for lone in self._onlookers_in(plate.bgr, [], None):
             heads |= lone.silhouette.full(*heads.shape)
         return self._publisher.publish(plate.bgr, plate.known, heads, captured)
@@ -253,7 +254,7 @@ class Watcher:
         seen = sightings + self._onlookers_in(frame.bgr, outlines, time_s)
         image = self._anonymiser(frame.bgr, seen, self._foreign(motion, outlines) | self._restless.mask)
         self._judge.keep_views(frame, image, sightings)
-        self._tend_plate(frame, plate, motion, outlines, matches)
+        self._tend_plate(frame, plate, motion, sightings, matches)
         self._publisher.offer(image, frame.captured)
         self._newest = frame.captured
         sealed = tuple(one for track in self._tracker.ended(time_s) for one in self._close(track))
@@ -293,7 +294,7 @@ class Watcher:
         return alien
 
     def _tend_plate(
-        self, frame: Frame, plate: Plate, motion: Motion, outlines: list[Silhouette], matches: list[Match]
+        self, frame: Frame, plate: Plate, motion: Motion, sightings: list[Sighting], matches: list[Match]
     ) -> None:
         """Heals ghosts, takes in what parked, follows the light, learns what was too busy."""
         time_s, settings = frame.captured.media_time_s, self._settings
@@ -301,17 +302,10 @@ class Watcher:
         if elapsed < settings.update_s:
             return
         self._followed_s = time_s
-        height, width = motion.moving.shape
-        for outline, match in zip(outlines, matches, strict=True):
-            if match.track is None or match.track.still_since_s is None:
-                continue
-            still_s = time_s - match.track.still_since_s
-            ghost = still_s > settings.ghost_s and is_ghost(outline.patch, frame.bgr, plate.bgr)
-            if ghost or still_s > settings.parked_s:
-                region = grown(outline.patch, _ADOPT_RIM_PX, (width, height))
-                plate.adopt(frame.bgr, region)
-                self._publisher.forget(region)
-        self._note_restless(frame, plate, motion, outlines, matches, elapsed)
+        for sighting, match in zip(sightings, matches, strict=True):
+            if match.track is not None and match.track.still_since_s is not None:
+                self._take_in(frame, plate, sighting, time_s - match.track.still_since_s)
+        self._note_restless(frame, plate, motion, sightings, matches, elapsed)
         kernel = np.ones((2 * _OCCUPIED_RIM_PX + 1,) * 2, np.uint8)
         occupied = cv2.dilate((motion.solid | motion.moving).astype(np.uint8), kernel) > 0
         plate.follow(frame.bgr, motion.difference, occupied, min(elapsed, 5.0))
@@ -320,21 +314,36 @@ class Watcher:
             self._relearned_s = time_s
             plate.relearn(self._buffer)
 
+    def _take_in(self, frame: Frame, plate: Plate, sighting: Sighting, still_s: float) -> None:
+        """Heals a ghost, or makes what has parked a part of the plate, in which its head stays filled."""
+        settings, silhouette = self._settings, sighting.silhouette
+        ghost = still_s > settings.ghost_s and is_ghost(silhouette, frame.bgr, plate.bgr)
+        if not ghost and still_s <= settings.parked_s:
+            return
+        region = grown(silhouette, _ADOPT_RIM_PX, self._origin.frame_wh)
+        plate.adopt(frame.bgr, region)
+        self._publisher.forget(region)
+        if ghost:
+            self._restless.forget(region)
+        else:
+            for head in covers([sighting], self._origin.frame_wh):
+                self._restless.hold(head)
+
     def _note_restless(
         self,
         frame: Frame,
         plate: Plate,
         motion: Motion,
-        outlines: list[Silhouette],
+        sightings: list[Sighting],
         matches: list[Match],
         elapsed_s: float,
     ) -> None:
         """Learns what fidgets in the plate; what passes before it does not count."""
         passing = np.zeros(motion.moving.shape, bool)
-        for outline, match in zip(outlines, matches, strict=True):
+        for sighting, match in zip(sightings, matches, strict=True):
             if match.track is not None and match.track.travelled_heights() > _PASSING_HEIGHTS:
-                x0, y0, x1, y1 = outline.patch.box_xyxy
-                passing[y0:y1, x0:x1] |= outline.patch.mask
+                x0, y0, x1, y1 = sighting.silhouette.box_xyxy
+                passing[y0:y1, x0:x1] |= sighting.silhouette.mask
         self._restless.note(frame.bgr, motion, plate, passing, elapsed_s)
         time_s = frame.captured.media_time_s
         if time_s - self._found_s >= self._settings.restless_find_s:

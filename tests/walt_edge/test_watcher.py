@@ -206,6 +206,40 @@ def test_who_left_the_plate_is_not_in_the_last_one_sent() -> None:
     assert not (off_last[known] > 60).any()
 
 
+def test_whom_the_plate_takes_in_has_no_head_in_any_plate() -> None:
+    """Who walks in and stands like a statue longer than `parked_s` is background; leaves; the ground shows again."""
+    walks_s, leaves_s = 5.0, 30.0
+
+    def path(time_s: float) -> tuple[float, float] | None:
+        if not walks_s <= time_s < leaves_s + 5:
+            return None
+        return STANDS[0] - 60 * max(0.0, walks_s + 4 - time_s) + 60 * max(0.0, time_s - leaves_s), STANDS[1]
+
+    scene = Scene(wh=WH, things=[Thing(path, "stander", height=110)])
+    watcher = watcher_of(dataclasses.replace(SETTINGS, parked_s=6.0, publish_s=3.0))
+    frames = list(scene.frames(55))
+    before, _ = watch(watcher, (frame for frame in frames if frame.captured.media_time_s < leaves_s))
+    after, _ = watch(watcher, (frame for frame in frames if frame.captured.media_time_s >= leaves_s))
+    head = standing_head()
+    background, body = scene.background().astype(int), scene.things[0].mask(leaves_s - 1, (WH[1], WH[0]))
+    shows_body = False
+    for one in before:
+        if not isinstance(one.envelope.header, PlateHeader):
+            continue
+        picture, known = decode_image(one).astype(int), decode_rle(one.envelope.header.known)
+        off = np.abs(picture - background).max(axis=2) > 60
+        filled = np.abs(picture - 128).max(axis=2) < 12
+        assert not (off & ~filled)[head].any(), one.envelope.header.captured.media_time_s
+        assert not (off & known)[head].any()
+        shows_body |= bool((off & known)[body].mean() > 0.3)
+    assert shows_body, "the body is background in time"
+    header = next(one.envelope.header for one in reversed(after) if isinstance(one.envelope.header, PlateHeader))
+    picture = next(decode_image(one) for one in reversed(after) if one.envelope.header is header)
+    known = decode_rle(header.known)
+    assert known[body].mean() > 0.95
+    assert np.abs(picture.astype(int) - background)[known & body].mean() < 4
+
+
 def test_a_moved_camera_starts_anew(caplog: pytest.LogCaptureFixture) -> None:
     scene = street(shift=lambda t: (0, 0) if t < 8 else (9, 4))
     with caplog.at_level(logging.WARNING):

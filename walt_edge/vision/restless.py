@@ -6,6 +6,9 @@ shown around it is found in the plate a few pixels aside. That second half tells
 what is nowhere near in the plate. Restless pixels that close to a patch of a person's size and proportions are taken
 for a person, and the upper part of the patch for the head. Foliage and screens may be taken for people too; what is
 too large or too wide is not.
+
+Patches come and go: somebody steps before them, or what fidgets beside them joins them. A head once found is
+therefore held for minutes, or until it is seen that its place is empty.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from walt_edge.contract.masks import Mask
+from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.vision.ground import Sizes
 from walt_edge.vision.motion import Motion, find_motion, scaled
 from walt_edge.vision.plate import Image, Plate
@@ -30,6 +33,8 @@ _GROWN = (0.09, 0.14)  # of the height, to the sides and up: heads that turn lit
 _DENSITY = 0.07  # of the patch: at least its outline is restless ...
 _ROWS = 0.5  # ... over this part of its height
 _SPECK_PX = 5
+_BLOB = 0.03  # of the frame's height: outlines that close over less than this are filled, as a small head's is
+_FOREVER = np.iinfo(np.uint16).max
 _GAP_S = 2.0  # one frame after a gap does not speak for the whole gap
 
 
@@ -38,6 +43,8 @@ class Restlessness:
 
     Attributes:
         mask: (H, W) bool, where the heads may be; renewed by `learn` and `find`.
+        blobs: (H, W) bool, all that fidgets and is thicker than an edge, of whatever size and shape; a picture that
+            is to show nobody shows none of it.
     """
 
     def __init__(self, frame_wh: tuple[int, int], settings: WatchSettings) -> None:
@@ -46,7 +53,9 @@ class Restlessness:
         self._left = np.zeros((height, width), np.float32)  # how often the pixel left the plate, explained ...
         self._explained = np.zeros((height, width), np.float32)  # ... of how often it was explained
         self._bounds: tuple[Image, Image] | None = None
+        self._held = np.zeros((height, width), np.uint16)  # how many renewals a pixel stays in the mask
         self.mask: Mask = np.zeros((height, width), bool)
+        self.blobs: Mask = np.zeros((height, width), bool)
 
     def learn(self, frames: list[Image], plate: Plate) -> None:
         """Begins with the samples that the plate was made from."""
@@ -104,7 +113,31 @@ class Restlessness:
         while scale < high:
             self._find_at(restless, scale, sizes, found)
             scale *= _SCALE_STEP
-        self.mask = found > 0
+        self._held -= (self._held > 0) & (self._held < _FOREVER)
+        renewals = 1 + round(self._settings.restless_hold_s / self._settings.restless_find_s)
+        self._held = np.maximum(self._held, found * np.uint16(min(renewals, _FOREVER - 1)))
+        self.mask = self._held > 0
+        self.blobs = _blobs(restless)
+
+    def hold(self, head: PatchMask) -> None:
+        """Holds the head of somebody who becomes part of the plate, until they have left it.
+
+        Args:
+            head: What may show it; may leave the frame.
+        """
+        height, width = self.mask.shape
+        self._held[head.full(height, width)] = _FOREVER
+        self.mask = self._held > 0
+
+    def forget(self, left: PatchMask) -> None:
+        """Somebody who had been part of the plate has left it, hole and all."""
+        height, width = self.mask.shape
+        rim = max(3, round(_GROWN[1] * left.mask.shape[0]))
+        kernel = np.ones((2 * rim + 1, 2 * rim + 1), np.uint8)
+        place = left.full(height, width)
+        self._held[cv2.dilate(place.astype(np.uint8), kernel) > 0] = 0
+        self._left[place] = 0.0
+        self.mask = self._held > 0
 
     def _restless(self, plate: Plate) -> NDArray[np.uint8]:
         """1 where pixels leave the plate often, in surroundings that are explained mostly."""
@@ -130,6 +163,15 @@ class Restlessness:
             hot = (restless[window] > 0) & own
             if hot.sum() >= _DENSITY * area and hot.any(axis=1).mean() >= _ROWS:
                 _add_head(found, own, (x, y))
+
+
+def _blobs(restless: NDArray[np.uint8]) -> Mask:
+    """Where restless pixels, closed over gaps of a small head's width, are more than a line."""
+    side = max(3, round(_BLOB * len(restless)) | 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    closed = cv2.morphologyEx(restless, cv2.MORPH_CLOSE, disc)
+    blobs: Mask = cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    return blobs
 
 
 def _without_specks(restless: NDArray[np.uint8]) -> NDArray[np.uint8]:

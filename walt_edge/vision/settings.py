@@ -92,7 +92,7 @@ class WatchSettings:
     """Memory: a few of the slowest periods (weight is shifted every ten seconds or so)."""
     restless_find_s: float = 2.0
     """How often the patches are renewed."""
-    restless_hold_s: float = 600.0
+    restless_hold_s: float = 300.0
     """A head found once is held this long, found again or not: people pause, and others step before them."""
     restless_px_min: float = 20.0
     """Lower patches are noise, and too low to show a face ..."""

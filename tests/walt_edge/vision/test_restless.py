@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 
 from tests.fakes.scenes import Scene, Thing, sway, walk
 from walt_edge.contract.labels import Label
-from walt_edge.contract.masks import Mask
+from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.vision.ground import Sizes
 from walt_edge.vision.motion import find_motion
 from walt_edge.vision.plate import Plate, SampleBuffer
@@ -20,12 +22,12 @@ AT = (200.0, 260.0)
 WARM_UP_S = 12.0
 
 
-def learned(scene: Scene) -> tuple[Plate, Restlessness]:
+def learned(scene: Scene, settings: WatchSettings = SETTINGS) -> tuple[Plate, Restlessness]:
     buffer = SampleBuffer(0.3, 40)
     for frame in scene.frames(WARM_UP_S, fps=3):
         buffer.offer(frame.bgr, frame.captured.media_time_s)
     plate = Plate.learn(buffer, SETTINGS)
-    restless = Restlessness(scene.wh, SETTINGS)
+    restless = Restlessness(scene.wh, settings)
     restless.learn(buffer.frames, plate)
     return plate, restless
 
@@ -88,16 +90,54 @@ def test_nothing_is_found_where_nobody_stands(things: list[Thing], light: Callab
     assert not restless.mask.any()
 
 
-def test_who_has_gone_is_forgotten() -> None:
-    scene = Scene(wh=WH, things=[Thing(sway(AT, until_s=WARM_UP_S), "stander", 100)])
-    plate, restless = learned(scene)
-    assert restless.mask.any()
-    for frame in scene.frames(4, start_s=WARM_UP_S):  # the hole that is left is healed by the watcher
-        height, width = WH[1], WH[0]
+def gone(restless: Restlessness, plate: Plate) -> None:
+    """Who stood there leaves; the hole that is left is healed by the watcher."""
+    for frame in Scene(wh=WH).frames(4, start_s=WARM_UP_S):
         motion = find_motion(frame.bgr, plate, SETTINGS)
-        plate.follow(frame.bgr, motion.difference, np.zeros((height, width), bool), 30.0)
-    watch_on(scene, plate, restless, 60.0)
+        plate.follow(frame.bgr, motion.difference, np.zeros((WH[1], WH[0]), bool), 30.0)
+    watch_on(Scene(wh=WH), plate, restless, 60.0)
+
+
+@pytest.mark.parametrize("hold_s", [0.0, 300.0])
+def test_who_has_gone_is_held_for_a_time(hold_s: float) -> None:
+    scene = Scene(wh=WH, things=[Thing(sway(AT), "stander", 100)])
+    plate, restless = learned(scene, dataclasses.replace(SETTINGS, restless_hold_s=hold_s))
+    assert restless.mask.any()
+    gone(restless, plate)
+    assert bool(restless.mask[head(100)].all()) == (hold_s > 0)
+    for _ in range(300):
+        restless.find(plate, None)
     assert not restless.mask.any()
+
+
+def test_who_was_seen_to_leave_is_forgotten_and_nobody_else_is() -> None:
+    other = (AT[0] + 120, AT[1])
+    scene = Scene(wh=WH, things=[Thing(sway(AT), "stander", 100), Thing(sway(other), "stander", 100)])
+    _, restless = learned(scene)
+    restless.hold(PatchMask.from_full(head(100)))
+    restless.forget(PatchMask.from_full(scene.things[0].mask(WARM_UP_S, (WH[1], WH[0]))))
+    assert not restless.mask[head(100)].any()
+    assert restless.mask[head(100, other)].all()
+
+
+def test_who_became_part_of_the_plate_is_held_until_seen_to_leave() -> None:
+    plate, restless = learned(Scene(wh=WH))
+    restless.hold(PatchMask.from_full(head(100)))
+    for _ in range(1000):
+        restless.find(plate, None)
+    assert restless.mask[head(100)].all()
+    restless.forget(PatchMask.from_full(head(100)))
+    assert not restless.mask.any()
+
+
+@pytest.mark.parametrize("height", [40, 70])
+def test_a_picture_that_is_to_show_nobody_shows_no_small_head_that_fidgets(height: int) -> None:
+    """Whatever it is taken for: a head is hidden without the rest of the body."""
+    scene = Scene(wh=WH, things=[Thing(sway(AT), "stander", height)])
+    _, restless = learned(scene, dataclasses.replace(SETTINGS, restless_heights=(0.9, 0.9), restless_px_min=1e9))
+    assert not restless.mask.any(), "nobody is recognised"
+    near = cv2.dilate(restless.blobs.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0  # as the anonymiser grows it
+    assert near[head(height)].mean() > 0.95
 
 
 def test_who_is_passed_all_the_time_is_not_forgotten() -> None:
@@ -111,7 +151,7 @@ def test_who_is_passed_all_the_time_is_not_forgotten() -> None:
 
 def test_patches_of_another_size_than_people_have_there_are_nobody() -> None:
     scene = Scene(wh=WH, things=[Thing(sway(AT), "stander", 60)])
-    plate, restless = learned(scene)
+    plate, restless = learned(scene, dataclasses.replace(SETTINGS, restless_hold_s=0.0))
     assert restless.mask.any()
     sizes = Sizes()
     for track in range(10):
