@@ -5,7 +5,9 @@
 People of a rendered street, whose heads are known exactly. A head counts as filled when at least 95% of its
 visible pixels are. `outlines given`: the silhouettes are the rendered ones; `as it runs`: the watcher's own, after it
 has learned the plate. People who stand in one place are counted by themselves: who stood there before the plate was
-learned is in it, has no silhouette, and is found by their swaying alone. `with CenterFace`: where
+learned is in it, has no silhouette, and is found by their swaying alone. `plates`: one is sent every ten seconds; a
+head of somebody who stands at that time is shown when a tenth of its visible pixels are not filled, and are like the
+head rather than like the empty ground. `with CenterFace`: where
 `walt-edge models pull centerface` was run.
 """
 
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +31,20 @@ from benchmarks.streets import read_truth, render
 from walt_edge.camera import open_camera
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, Rle, decode_rle
+from walt_edge.contract.messages import PlateHeader
 from walt_edge.faces import find_faces
-from walt_edge.privacy import AnonymisedImage, Anonymiser
+from walt_edge.overview import decode_image
+from walt_edge.privacy import FILL_BGR, AnonymisedImage, Anonymiser, FaceDetector, SealedEnvelope
 from walt_edge.vision.sightings import Sighting
-from walt_edge.watcher import Watcher
+from walt_edge.watcher import Watcher, WatchSettings
 
 FILLED = 0.95
 BINS_PX = (0.0, 6.0, 9.0, 13.0, 1e9)
 LOOK_EVERY = 5
+SHOWN = 0.1  # of a head's visible pixels: a rim is nobody's face
+GROUND_LEVEL = 20  # grey levels: what is nearer to the empty ground is that
+FILL_LEVEL = 12  # grey levels: what JPEG does to the fill colour
+PLATE_EVERY_S = 10.0
 _EARS, _SHOULDERS = (3, 4), (5, 6)
 
 
@@ -61,6 +70,63 @@ class Recorder(Anonymiser):
         """Anonymises as ever."""
         self.given = bgr, sightings, moving
         return super().__call__(bgr, sightings, moving)
+
+
+@dataclass(frozen=True, slots=True)
+class StandingHead:
+    """Where a plate may show a standing head: a window, the head in it, the plate's pixels, and the frame's."""
+
+    window: tuple[slice, slice]
+    mask: Mask
+    sent: NDArray[np.int16]
+    seen: NDArray[np.int16]
+
+    def shown(self, ground: NDArray[np.int16]) -> bool:
+        """Whether the plate shows it; the ground is (H, W, 3) and negative where it was never seen."""
+        behind = ground[self.window]
+        from_head, from_ground = (np.abs(self.sent - other).max(axis=2) for other in (self.seen, behind))
+        own = (from_head < from_ground) & (from_ground > GROUND_LEVEL)
+        own &= np.abs(self.sent - np.array(FILL_BGR)).max(axis=2) > FILL_LEVEL
+        return bool(own[self.mask].mean() >= SHOWN)
+
+
+class Plates:
+    """The heads in the plates sent, and the empty ground to tell them from."""
+
+    def __init__(self) -> None:
+        self._heads: list[StandingHead] = []
+        self._ground: NDArray[np.int16] = np.zeros(0, np.int16)
+        self._filled: list[float] = []
+
+    def see(self, bgr: NDArray[np.uint8], annotations: list[dict[str, Any]]) -> None:
+        """Takes the ground from a frame, wherever nothing movable is near."""
+        if not self._ground.size:
+            self._ground = np.full(bgr.shape, -1000, np.int16)
+        near = cv2.dilate(_given(bgr, annotations)[2].astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        self._ground[~near] = bgr[~near]
+
+    def take(
+        self, sealed: Sequence[SealedEnvelope], bgr: NDArray[np.uint8], annotations: list[dict[str, Any]]
+    ) -> None:
+        """Notes the heads of who stands in a frame, in the plates sent with it."""
+        for one in sealed:
+            if not isinstance(one.envelope.header, PlateHeader):
+                continue
+            picture = decode_image(one).astype(np.int16)
+            self._filled.append(float(1 - decode_rle(one.envelope.header.known).mean()))
+            for head in _heads(annotations, bgr.shape[:2]):
+                if not head.walks:
+                    x0, y0, x1, y1 = head.visible.box_xyxy
+                    window = (slice(y0, y1), slice(x0, x1))
+                    seen = bgr[window].astype(np.int16)
+                    self._heads.append(StandingHead(window, head.visible.mask, picture[window], seen))
+
+    def report(self, report: Report) -> None:
+        """Adds the rows."""
+        shown = sum(head.shown(self._ground) for head in self._heads)
+        what = f"plates: heads shown of people who stand (n = {len(self._heads)} in {len(self._filled)} plates)"
+        report.add(what, shown, target=0, better="lower")
+        report.add("plates: unknown or filled", 100 * np.mean(self._filled), "%", better="lower")
 
 
 class Tally:
@@ -115,28 +181,39 @@ def main() -> None:
     report = Report("privacy", {"seed": args.seed, "preset": args.preset, "frames": frames})
     with tempfile.TemporaryDirectory() as scratch:
         street = args.street or render(Path(scratch), args.seed, args.preset, frames)
-        _measure(street).report(report)
+        for measured in _measure(street):
+            measured.report(report)
     report.finish(args.out)
 
 
-def _measure(street: Path) -> Tally:
-    tally, recorder = Tally(), Recorder()
+def _measure(street: Path) -> tuple[Tally, Plates]:
+    tally, plates, recorder = Tally(), Plates(), Recorder()
     faces = find_faces()
-    watcher = Watcher(site="bench", device="walt-bench", camera="street", anonymiser=recorder)
+    settings = WatchSettings(publish_s=PLATE_EVERY_S)
+    watcher = Watcher(site="bench", device="walt-bench", camera="street", anonymiser=recorder, settings=settings)
     truth = read_truth(street)
     with open_camera(str(street), fps=10) as camera:
         while (frame := camera.read(timeout_s=1)) is not None:
-            step = watcher.step(frame)
-            if step.image is None or frame.index % LOOK_EVERY:
-                continue
             people = truth[frame.index]
-            heads = list(_heads(people, frame.bgr.shape[:2]))
-            ways = {"as it runs": recorder.given, "outlines given": _given(frame.bgr, people)}
-            for way, given in ways.items():
-                tally.take(way, Anonymiser(), given, heads)
-                if faces is not None:
-                    tally.take(f"{way}, with CenterFace", Anonymiser(faces), given, heads)
-    return tally
+            step = watcher.step(frame)
+            plates.take(step.sealed, frame.bgr, people)
+            if frame.index % LOOK_EVERY == 0:
+                plates.see(frame.bgr, people)
+                if step.image is not None:
+                    _look(tally, recorder.given, people, faces)
+            last = frame.bgr, people
+    plates.take(watcher.finish(), *last)
+    return tally, plates
+
+
+def _look(tally: Tally, given: Given, people: list[dict[str, Any]], faces: FaceDetector | None) -> None:
+    """Counts one frame's heads in all ways."""
+    bgr = given[0]
+    heads = list(_heads(people, bgr.shape[:2]))
+    for way, content in {"as it runs": given, "outlines given": _given(bgr, people)}.items():
+        tally.take(way, Anonymiser(), content, heads)
+        if faces is not None:
+            tally.take(f"{way}, with CenterFace", Anonymiser(faces), content, heads)
 
 
 def _visible(annotation: dict[str, Any]) -> PatchMask:
