@@ -10,8 +10,8 @@ import numpy as np
 
 from walt_edge.contract.labels import Label, coco_categories
 from walt_edge.contract.masks import PatchMask
-from walt_train.rwalt import people, vehicles
 from walt_train.data.layers import Layers, encode_patch, split_layers
+from walt_train.rwalt import people, vehicles
 from walt_train.rwalt.renderer import Drawn
 from walt_train.rwalt.scene import Box3D, SceneObject
 from walt_train.rwalt.street import Street
