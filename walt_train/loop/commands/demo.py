@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=5, metavar="S", help="of the rendered street (default: %(default)s)")
     add("--frames", type=int, default=2400, metavar="N", help="frames to render (default: %(default)s)")
     add("--size", default="768x432", metavar="WxH", help="of the rendered frames (default: %(default)s)")
-    add("--later", type=int, default=600, metavar="N", help="frames of the later time that judges (%(default)s)")
+    add("--later", type=int, default=400, metavar="N", help="frames of the second watch (%(default)s)")
+    add("--truth", type=int, default=480, metavar="N", help="frames of later time that judge (%(default)s)")
     add("--steps", type=int, default=800, metavar="N", help="optimiser steps of the training (%(default)s)")
     add("--gain", type=float, default=5.0, metavar="P", help="points that the gate asks for (%(default)s)")
     add("--watch-only", action="store_true", help="stop at the store: no training, no model")
@@ -35,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Plays the demo; non-zero if a station did not do its work."""
     if args.frames < 1 or args.watch_s <= 0:
         raise UsageError("--frames and --watch-s must be positive")
-    if args.later < 1 or args.steps < 1:
-        raise UsageError("--later and --steps must be positive")
+    if min(args.later, args.truth, args.steps) < 1:
+        raise UsageError("--later, --truth and --steps must be positive")
     crops, tracks = _least(args)
     config = DemoConfig(
         out=args.out,
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         least_crops=crops,
         least_tracks=tracks,
         later_frames=args.later,
+        truth_frames=args.truth,
         learns=not args.watch_only,
         steps=args.steps,
         gain=args.gain,

@@ -12,6 +12,7 @@ from walt_edge.contract.errors import UsageError
 from walt_train.loop.children import Station, Stations, program
 from walt_train.loop.demo.progress import Bars
 
+FPS = 10
 _READY_S = 60.0
 _RENDER_S = 480.0
 _FOLDER_FPS = 10.0
@@ -36,20 +37,23 @@ class Street:
         folder: Gets `annotations.json`, `images/` and `street.mp4`.
         seed: Of the street.
         size: WxH.
-        skip: Frames of the street before this part.
+        begin_s: Seconds of the street before this part.
         frames: Of this part.
+        fps: Frames a second.
     """
 
     folder: Path
     seed: int
     size: str
-    skip: int
+    begin_s: float
     frames: int
+    fps: int = FPS
 
     def words(self) -> list[str]:
         """The command line that renders it."""
         words = [program("walt-train"), "rwalt", "--seed", str(self.seed), "--frames", str(self.frames)]
-        words += ["--skip", str(self.skip), "--size", self.size, "--light", "day", "--out", str(self.folder)]
+        words += ["--fps", str(self.fps), "--skip", str(round(self.begin_s * self.fps)), "--size", self.size]
+        words += ["--light", "day", "--out", str(self.folder)]
         return [*words, "--video", str(self.folder / "street.mp4")]
 
 

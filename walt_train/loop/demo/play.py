@@ -14,7 +14,7 @@ from pathlib import Path
 from walt_edge.contract.errors import UsageError
 from walt_train.loop.children import Station, StationError, Stations, program
 from walt_train.loop.demo.broker import HOST, start_broker
-from walt_train.loop.demo.films import Film, Street, film_of, render
+from walt_train.loop.demo.films import FPS, Film, Street, film_of, render
 from walt_train.loop.demo.learn import School, Wish, composites_of, learning_of, open_school, train_and_export
 from walt_train.loop.demo.progress import JournalTail
 from walt_train.loop.demo.tap import Tap
@@ -39,6 +39,7 @@ from walt_train.loop.store import Store
 
 LOGGER = logging.getLogger(__name__)
 MARKER = ".walt-demo"
+TRUTH_FPS = 2
 _READY_S = 60.0
 _FINISH_S = 60.0
 _LATER_S = 300.0
@@ -55,7 +56,8 @@ class DemoConfig:
         video: A video file or folder of stills; None renders a street.
         seed: Of the rendered street and of the training.
         frames: How many frames to render for the first watch.
-        later_frames: Frames of the same street, later, for the second watch and for the gate.
+        later_frames: Frames of the same street, later, for the second watch.
+        truth_frames: Frames of that later time whose truth judges, two a second.
         size: WxH of the rendered frames.
         watch_s: The camera is watched no longer than this at first, seconds.
         least_crops: Fewer stored crops are a failure.
@@ -70,7 +72,8 @@ class DemoConfig:
     video: Path | None = None
     seed: int = 5
     frames: int = 2400
-    later_frames: int = 600
+    later_frames: int = 400
+    truth_frames: int = 480
     size: str = "768x432"
     watch_s: float = 270.0
     least_crops: int = 1
@@ -160,13 +163,18 @@ class Demo:
         if config.video is not None:
             film = film_of(config.video)
             return Films(film, film, None)
-        street = Street(self._out / "street", config.seed, config.size, 0, config.frames)
+        first = Street(self._out / "street", config.seed, config.size, 0, config.frames)
         with self._stages.stage("render"):
-            first = render(stations, street, "render")
+            film = render(stations, first, "render")
             if not config.learns:
-                return Films(first, first, None)
-            later = Street(self._out / "later", config.seed, config.size, config.frames, config.later_frames)
-            return Films(first, render(stations, later, "render-later"), later.folder)
+                return Films(film, film, None)
+            later = replace(
+                first, folder=self._out / "later", begin_s=config.frames / FPS, frames=config.later_frames
+            )
+            # Frames that lie further apart show more objects: what judges has to be many things, not many pictures.
+            truth = replace(later, folder=self._out / "truth", frames=config.truth_frames, fps=TRUTH_FPS)
+            render(stations, truth, "render-truth")
+            return Films(film, render(stations, later, "render-later"), truth.folder)
 
     @property
     def _store(self) -> Path:
