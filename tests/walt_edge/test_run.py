@@ -105,7 +105,7 @@ def test_a_disk_that_takes_no_models_does_not_end_the_agent(tmp_path: Path, stre
     ended = agent(*words, "--updates", f"http://{HOST}:1", "--trust", root, "--frames", 3)
     assert ended.returncode == 0, ended.stderr
     assert "watching without models from home" in ended.stderr
-    assert "watched 3 of" in last_line(ended)
+    assert "watched 3 of" in ended.stderr  # the uplink may have the last word
 
 
 def test_a_second_agent_on_the_same_folder_is_told(tmp_path: Path, street: Path) -> None:
