@@ -34,9 +34,9 @@ class Journal:
 
     A line: `{"frame", "media_time_s", "sightings": [{"track_id", "label", "score", "box_xyxy", "ground_xy",
     "area", "unoccluded_confidence", "parts", "reasons", "mask"?}], "sealed": [{"id", "kind"}], "model_release",
-    "picture"?, "prediction"?}`. Every `every`-th frame, once the plate is known, has a `picture` (a file name), its
-    sightings a `mask` (the silhouette in the frame, RLE), and, if a model looked, a `prediction` (what it saw, a
-    `FramePrediction`). `model_release` is 0 where no model looked.
+    "warm_up", "picture"?, "prediction"?}`. Every `every`-th frame, once the plate is known, has a `picture` (a file
+    name), its sightings a `mask` (the silhouette in the frame, RLE), and, if a model looked, a `prediction` (what it
+    saw, a `FramePrediction`). `model_release` is 0 where no model looked, `warm_up` true while the plate is learned.
 
     Args:
         folder: Made if need be; an older journal in it is replaced.
@@ -79,6 +79,7 @@ class Journal:
             "sightings": [_sighting(one, shown.bgr.shape[:2] if shown else None) for one in sightings],
             "sealed": [{"id": one.id, "kind": one.kind.value} for one in sealed],
             "model_release": look.release if look else 0,
+            "warm_up": image is None,
         }
         picture = b""
         if shown is not None:

@@ -73,3 +73,16 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="cannot write the journal"):
         Journal(tmp_path / "file")
+
+
+def test_frames_before_the_plate_is_known_are_marked(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, every=1)
+    with ScriptedCamera(2) as camera:
+        first, second = camera.read(1.0), camera.read(1.0)
+    assert first is not None
+    assert second is not None
+    journal.write(first, None, (), ())
+    journal.write(second, ScriptedEyes().step(second).image, (), ())
+    journal.close()
+    lines = [json.loads(line) for line in (tmp_path / FILE_NAME).read_text().splitlines()]
+    assert [(line["warm_up"], "picture" in line) for line in lines] == [(True, False), (False, True)]

@@ -143,6 +143,12 @@ def test_frames_lost_at_the_swap_are_counted(evidence: Evidence, frames: list[tu
     assert swap_of(evidence, "").frames_lost == lost
 
 
+def test_nothing_is_lost_while_the_plate_is_learned(evidence: Evidence) -> None:
+    learned = [Line(frame, [], [], warm_up=True) for frame in (0, 1)]
+    evidence.lines[:] = [*learned, *(Line(frame, [], [], model_release=2) for frame in (20, 21, 22))]
+    assert swap_of(evidence, "") == Swap(release=2, frames_before=0, frames_after=3, frames_lost=0)
+
+
 def test_pictures_before_and_after(evidence: Evidence) -> None:
     pair = whole_frame(evidence, 800)
     assert pair is not None

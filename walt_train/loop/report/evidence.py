@@ -51,6 +51,7 @@ class Line(msgspec.Struct, frozen=True):
     """One line of the journal: a processed frame, or (without a frame) what was sealed at the end.
 
     `model_release` is the model that looked at it, 0 for none; `prediction` is what it saw in a sampled frame.
+    No model looks while the plate is being learned (`warm_up`).
     """
 
     frame: int | None
@@ -59,6 +60,7 @@ class Line(msgspec.Struct, frozen=True):
     media_time_s: float = 0.0
     picture: str = ""
     model_release: int = 0
+    warm_up: bool = False
     prediction: FramePrediction | None = None
 
 

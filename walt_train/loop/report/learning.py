@@ -45,7 +45,7 @@ class Swap(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         release: What runs at the end; 0 = no model.
-        frames_before: Frames watched before it.
+        frames_before: Frames watched before it, the plate known.
         frames_after: Frames that the new model looked at.
         frames_lost: Frames between the last one before and the first one after.
         reason: Why it was refused, or "".
@@ -175,8 +175,8 @@ def curve(path: Path) -> list[Point]:
 
 
 def swap_of(evidence: Evidence, reason: str) -> Swap:
-    """What the second watch's journal tells of the swap."""
-    frames = evidence.frames
+    """What the second watch's journal tells of the swap; while the plate is learned there is nothing to lose."""
+    frames = [line for line in evidence.frames if not line.warm_up]
     after = [line for line in frames if line.model_release > 0]
     before = [line for line in frames if line.model_release == 0]
     lost = 0
