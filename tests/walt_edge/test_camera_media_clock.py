@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from walt_edge.capture.media_clock import MediaClock, with_times
@@ -57,6 +57,7 @@ _STEPS = st.lists(
 
 
 @given(_STEPS)
+@example([(None, 1, False), (None, 1, False), (0.0, 1, False)])
 def test_media_time_never_runs_backwards(steps: list[tuple[float | None, int, bool]]) -> None:
     clock, now_ns, last_s = MediaClock(), 0, -1.0
     for pts_s, passed_ns, again in steps:

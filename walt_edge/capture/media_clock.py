@@ -57,10 +57,11 @@ class MediaClock:
                 self._offset_s = None
             elif self._pts_s is not None:
                 self.fps = round(1 / (pts_s - self._pts_s), 3)
-            if self._offset_s is None:
+            # Frames without a time may have taken the clock past the first one that has one.
+            if self._offset_s is None or pts_s + self._offset_s < self._media_time_s:
                 self._offset_s = self._media_time_s + passed_s - pts_s
             self._pts_s = pts_s
-            media_time_s = max(0.0, pts_s + self._offset_s)
+            media_time_s = max(self._media_time_s, pts_s + self._offset_s)
         self._media_time_s, self._arrived_ns = media_time_s, arrived_ns
         return media_time_s
 
