@@ -35,7 +35,8 @@ from walt_edge.vision.silhouettes import find_silhouettes
 from walt_edge.watcher import Watcher
 
 FPS = 10.0
-WHOLE_FRACTION, AREA_MIN_PX = 0.02, 1024
+WHOLE_FRACTION = 0.02
+AREA_MIN_PX = WatchSettings().area_min_px
 STREETS = ((51, "street"), (52, "street"), (53, "busy"))  # none of them was looked at while the eyes were made
 
 
