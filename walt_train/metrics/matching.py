@@ -95,13 +95,19 @@ def assign(truth: Truth, found: AmodalInstances) -> dict[int, int]:
     """The assignment {object: prediction} with the largest sum of box IoU, each at least `IOU_MIN`.
 
     All objects take part, those too small or too hidden to count as well: who finds them is not wrong. The order of
-    the predictions does not matter: equal sums are settled by score, box and mask.
+    the predictions does not matter: equal sums are settled by score, box and mask. What fits nothing takes no part,
+    so that it cannot settle them otherwise.
     """
     order = canonical_order(found)
     gain = box_ious(truth, found)[:, order]
     gain[gain < IOU_MIN] = 0.0
-    rows, columns = linear_sum_assignment(gain, maximize=True)
-    return {int(row): int(order[column]) for row, column in zip(rows, columns, strict=True) if gain[row, column] > 0}
+    objects, predictions = np.flatnonzero(gain.any(axis=1)), np.flatnonzero(gain.any(axis=0))
+    gain = gain[np.ix_(objects, predictions)]
+    return {
+        int(objects[row]): int(order[predictions[column]])
+        for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True)
+        if gain[row, column] > 0
+    }
 
 
 def canonical_order(found: AmodalInstances) -> NDArray[np.intp]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.walt_train.metrics.boards import PERSON, VEHICLE, Box, found, truth
@@ -181,7 +181,11 @@ def test_the_order_of_predictions_does_not_matter(
     )
 
 
+TWINS = [(Label.PERSON, (0, 0, 20, 20)), (Label.VEHICLE, (0, 0, 25, 41))] * 2
+
+
 @given(frames)
+@example((TWINS, [(Label.PERSON, (0, 0, 20, 20)), (Label.VEHICLE, (0, 0, 20, 20))]))
 def test_a_false_box_never_helps(frame: tuple[list[tuple[Label, Box]], list[tuple[Label, Box]]]) -> None:
     objects, guesses = frame
     aside: Box = (300, 195, 320, 200)  # beyond every object
