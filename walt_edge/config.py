@@ -18,6 +18,7 @@ from typing import Self
 import msgspec
 
 from walt_edge.contract.errors import UsageError, WaltError
+from walt_edge.contract.files import write_whole
 from walt_edge.contract.topics import TopicError, check_name
 
 LOG = logging.getLogger(__name__)
@@ -175,13 +176,8 @@ class Home:
             ) from error
 
     def _write(self, path: Path, device: Device) -> None:
-        partial = path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(device), indent=1) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            write_whole(path, msgspec.json.format(msgspec.json.encode(device), indent=1) + b"\n")
         except OSError as error:
             raise HomeError(f"cannot write {path}: {error.strerror}; free disk or give another --home") from error
         LOG.info("this device is %s, site %s, camera %s", device.device, device.site, device.camera)

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from walt_edge.amodal_pictures import AmodalPictures
 from walt_edge.camera import CameraError, Frame, open_camera
 from walt_edge.capture.files import STILL_SUFFIXES, find_stills, read_still
-from walt_edge.contract.errors import UsageError, WaltError
+from walt_edge.contract.errors import UsageError
+from walt_edge.contract.files import check_out
 from walt_edge.contract.predictions import FramePrediction, Predictions, frame_prediction, write_predictions
 from walt_edge.detector import Detector
 
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Looks at every frame and writes what it saw; prints one line at the end."""
     source = _source(args.input)
-    _check_out(args.out)
+    check_out(args.out)
     detector = Detector.load(args.model)
     pictures = AmodalPictures(args.pictures) if args.pictures else None
     if pictures is not None and not _is_image(source):
@@ -111,13 +112,3 @@ def _source(text: str) -> Path:
     if "://" in text:
         raise UsageError("--input is a file or a folder: walt-edge run watches live cameras")
     return Path(text)
-
-
-def _check_out(path: Path) -> None:
-    """Found out before the work, not after it."""
-    if path.is_dir():
-        raise UsageError(f"--out {path} is a folder: give a file's name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WaltError(f"cannot make {path.parent}: {error.strerror}; give another --out") from error

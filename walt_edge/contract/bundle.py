@@ -7,10 +7,8 @@ so that one changed byte is found before anything is opened.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from walt_edge.contract.errors import WaltError
+from walt_edge.contract.files import write_whole
 from walt_edge.contract.labels import Label
 
 FORMAT: Final = 1
@@ -174,17 +173,10 @@ def write_bundle(path: Path, manifest: BundleManifest, files: Mapping[str, bytes
         BundleError: It cannot be written.
     """
     data = pack(manifest, files)
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise BundleError(f"cannot write {path}: {error.strerror}; free space or give another --out") from error
     return hashlib.sha256(data).hexdigest()
 

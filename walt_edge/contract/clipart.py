@@ -6,12 +6,12 @@ named by the sha256 of their bytes; masks are in the records.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from walt_edge.contract.errors import WaltError
+from walt_edge.contract.files import write_whole
 from walt_edge.contract.messages import CropHeader, PlateHeader
 
 FILE_NAME = "clipart.json"
@@ -57,14 +57,7 @@ class ClipArt(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_clipart(folder: Path, clipart: ClipArt) -> Path:
     """Writes `clipart.json` whole or not at all; returns its path."""
-    path = folder / FILE_NAME
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(clipart), indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path
+    return write_whole(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(clipart), indent=1))
 
 
 def read_clipart(folder: Path) -> ClipArt:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import msgspec
 import numpy as np
 
 from walt_edge.contract.errors import WaltError
+from walt_edge.contract.files import write_whole
 from walt_edge.contract.instances import AmodalInstances, InstancesError
 from walt_edge.contract.labels import coco_categories
 from walt_edge.contract.masks import MaskError, PatchMask, Rle, decode_rle, encode_rle
@@ -123,16 +122,9 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     Raises:
         PredictionsError: It cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(msgspec.json.encode(predictions))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(path, msgspec.json.encode(predictions))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise PredictionsError(f"cannot write {path}: {error.strerror}; free space or give another --out") from error
 
 

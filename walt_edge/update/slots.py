@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from walt_edge.contract.files import flush, remove_partial, write_whole
 from walt_edge.contract.messages import Desired
 from walt_edge.update.errors import NotNowError, RefusedError
 
@@ -137,7 +137,7 @@ class Slots:
             if slot in state.slots:
                 self._write(msgspec.structs.replace(state, slots=kept))
             self.candidate.replace(self._path(slot))
-            self._flush_names()
+            flush(self._folder)
             self._write(State(active=slot, slots={**kept, slot: wish}, highest=wish))
 
     def refuse(self, wish: Desired, reason: str) -> None:
@@ -180,30 +180,17 @@ class Slots:
         return state
 
     def _write(self, state: State) -> None:
-        partial = self._folder / f".{_STATE}.partial"
-        with partial.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._folder / _STATE)
-        self._flush_names()
+        write_whole(self._folder / _STATE, msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
         self._state = state
 
     def _sweep(self) -> None:
         """Removes what a crash left, and bundles that the state does not name."""
         self.candidate.unlink(missing_ok=True)
-        (self._folder / f".{_STATE}.partial").unlink(missing_ok=True)
+        remove_partial(self._folder)
         names: tuple[Name, ...] = ("a", "b")
         for name in names:
             if name not in self._state.slots:
                 self._path(name).unlink(missing_ok=True)
-
-    def _flush_names(self) -> None:
-        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

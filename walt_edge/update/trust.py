@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 from walt_edge.camera import redact
 from walt_edge.contract.bundle import MAX_BUNDLE_BYTES
 from walt_edge.contract.errors import UsageError
+from walt_edge.contract.files import flush, write_whole
 from walt_edge.contract.messages import Desired
 from walt_edge.update.errors import NotNowError, RefusedError, UnreachableError, UpdateError
 from walt_edge.update.fetcher import Fetcher, FetchLimits
@@ -113,7 +113,7 @@ class Trust:
             assert found is not None
             _check_space(found, into.parent)
             client.download_target(found, str(into))
-            _flush(into)
+            flush(into)
 
 
 def _pin(folder: Path, given: Path | None) -> bytes:
@@ -138,10 +138,7 @@ def _pin(folder: Path, given: Path | None) -> bytes:
             raise UsageError(f"no such file: {given}; give the root.json that walt-loop publish wrote to --trust")
         data = given.read_bytes()
         _check_root(data, given)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(data)
-        _flush(partial)
-        partial.replace(path)
+        write_whole(path, data)
         return data
     except OSError as error:
         raise UpdateError(
@@ -195,8 +192,3 @@ def _explained(url: str) -> Iterator[None]:
         raise NotNowError(f"what {url} serves is {what} ({redact(str(error))})") from error
     except OSError as error:
         raise NotNowError(f"cannot keep what {url} serves: {error.strerror or error}; free space") from error
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from walt_edge.contract.errors import WaltError
-from walt_train.engine.plan import CHECKPOINT, write_whole
+from walt_edge.contract.files import write_whole
+from walt_train.engine.plan import CHECKPOINT
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes.recipe import Recipe
 

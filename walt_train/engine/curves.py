@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from tqdm import tqdm
 
-from walt_train.engine.plan import write_whole
+from walt_edge.contract.files import write_whole
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from walt_edge.contract.files import put_in_place
 from walt_edge.contract.labels import Label
 from walt_edge.runtimes.onnx_detector import letterbox
 from walt_train.clipart.settings import JUDGING, TRAINING
@@ -32,7 +33,6 @@ from walt_train.engine.plan import (
     Fit,
     FitError,
     Plan,
-    put_in_place,
     settle,
     whole_state,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from walt_edge.contract.errors import WaltError
+from walt_edge.contract.files import write_whole
 from walt_train.recipes.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
@@ -100,18 +100,3 @@ def _differences(plan: Plan, path: Path) -> str:
         return "make and version"
     names = {"recipe": "recipe or steps", "seed": "seed", "data_sha256": "data", "processes": "processes"}
     return " and ".join(title for name, title in names.items() if getattr(plan, name) != getattr(other, name))
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Writes a file so that it is there whole or not at all, also after a loss of power."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    return put_in_place(partial, path)
-
-
-def put_in_place(partial: Path, path: Path) -> Path:
-    """Gives a file that is written its name, when all of it is on the disk."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import torch
 
+from walt_edge.contract.files import write_whole
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.runtimes.onnx_detector import letterbox
 from walt_edge.vision.amodal import assemble
 from walt_train.data.sample import AmodalSample, Samples
-from walt_train.engine.plan import write_whole
 from walt_train.metrics.amodal_iou import evaluate_frames
 from walt_train.metrics.threshold import choose_threshold
 from walt_train.model.waltnet import WaltNet

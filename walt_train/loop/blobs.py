@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
+from walt_edge.contract.files import flush
+
 # A disk takes several flushes at a time better than one after another; measured best on one SSD: 8.
 _WRITERS = 8
 
@@ -51,7 +53,7 @@ class BlobFolder:
         # A folder that exists may have been made by a process that ended before it flushed the folder's own name.
         new = folders - self._durable
         parents = {folder.parent for folder in new} | ({self.root} if new else set())
-        self._in_parallel([partial(_flush_folder, folder) for folder in folders | parents])
+        self._in_parallel([partial(flush, folder) for folder in folders | parents])
         self._durable |= new
 
     def get(self, sha256: str) -> bytes:
@@ -97,11 +99,3 @@ class BlobFolder:
         except OSError:
             half.unlink(missing_ok=True)
             raise
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

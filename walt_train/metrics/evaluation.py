@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import msgspec
 
+from walt_edge.contract.files import write_whole
 from walt_train.metrics.amodal_iou import BINS, GAMMAS, AmodalIou, Difference, MetricsError, Row, compare
 from walt_train.metrics.bootstrap import Interval
 
@@ -76,14 +76,10 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Writes JSON under another name first, so that it is there whole or not at all; raises MetricsError."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.encode(evaluation) + b"\n")
-        partial.replace(path)
+        write_whole(path, msgspec.json.encode(evaluation) + b"\n")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise MetricsError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
 
 

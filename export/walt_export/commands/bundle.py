@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from walt_edge.contract.bundle import SUFFIX
-from walt_edge.contract.errors import UsageError, WaltError
+from walt_edge.contract.errors import UsageError
+from walt_edge.contract.files import check_out
 
 _log = logging.getLogger(__name__)
 
@@ -39,23 +40,13 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = args.checkpoint or newest_checkpoint(Path(os.environ.get("WALT_HOME") or "walt"))
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     out = args.out or folder / f"model{SUFFIX}"
-    _check_out(out)
+    check_out(out)
     from walt_export.bundle import make_bundle  # torch takes seconds: not before it is clear that it is needed
 
     manifest, sha256 = make_bundle(checkpoint, out, golden=args.golden)
     figures = ", ".join(f"{name} {value:g}" for name, value in manifest.parity.items())
     print(f"{manifest.name} of {checkpoint}: {out}, sha256 {sha256[:12]}; against torch: {figures}")  # noqa: T201
     return 0
-
-
-def _check_out(path: Path) -> None:
-    """Found out before the work, not after it."""
-    if path.is_dir():
-        raise UsageError(f"--out {path} is a folder: give a file's name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WaltError(f"cannot make {path.parent}: {error.strerror}; give another --out") from error
 
 
 def newest_checkpoint(home: Path) -> Path:

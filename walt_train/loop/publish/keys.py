@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
 from walt_edge.contract.errors import WaltError
-from walt_train.loop.publish.files import flush_folder
+from walt_edge.contract.files import flush
 
 ROLES = ("root", "targets", "snapshot", "timestamp")
 _NOT_THE_OWNER = 0o077
@@ -73,4 +73,4 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     partial.replace(path)
     # A root that names a key which the power took could never be followed by another.
-    flush_folder(path.parent)
+    flush(path.parent)

@@ -27,7 +27,8 @@ from tuf.api.serialization import DeserializationError
 
 from walt_edge.contract.bundle import SUFFIX, Bundle
 from walt_edge.contract.errors import WaltError
-from walt_train.loop.publish.files import held, remove_partial, write_whole
+from walt_edge.contract.files import remove_partial, write_whole
+from walt_train.loop.publish.files import held
 from walt_train.loop.publish.keys import ROLES, KeysError, load_keys, make_keys
 
 TRUST_ROOT = "root.json"

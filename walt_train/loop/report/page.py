@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import jinja2
 import msgspec
 import numpy as np
 
+from walt_edge.contract.files import write_whole
 from walt_train.loop.report.beforeafter import closest, whole_frame
 from walt_train.loop.report.evidence import Evidence, Picture, ReportError
 from walt_train.loop.report.figures import Report
@@ -78,11 +78,11 @@ def write_report(
     if learned.later is not None and learned.composites is not None:
         sheets["loop.png"] = loop_sheet(learned.later, learned.composites)
     try:
-        _replace(folder / "report.json", data)
+        write_whole(folder / "report.json", data)
         for name, sheet in sheets.items():
             if sheet is not None:
-                _replace(folder / name, _encoded(sheet, ".png"))
-        _replace(folder / "report.html", page.encode())
+                write_whole(folder / name, _encoded(sheet, ".png"))
+        write_whole(folder / "report.html", page.encode())
     except OSError as error:
         raise ReportError(f"cannot write the report in {folder}: {error.strerror}") from error
     return folder / "report.html"
@@ -218,13 +218,3 @@ def _encoded(picture: Picture, suffix: str, parameters: Sequence[int] = ()) -> b
     assert done, f"an image of shape {picture.shape} was not encoded as {suffix}"
     encoded: bytes = data.tobytes()
     return encoded
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Writes whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

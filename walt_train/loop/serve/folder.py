@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from walt_train.loop.publish.files import write_whole
+from walt_edge.contract.files import write_whole
 from walt_train.loop.serve.jobs import Generation, State, StepName
 
 GENERATIONS = "generations"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +20,9 @@ import msgspec
 from walt_edge.contract.bundle import Bundle
 from walt_edge.contract.clipart import FILE_NAME, ClipArt, read_clipart
 from walt_edge.contract.errors import WaltError
+from walt_edge.contract.files import flush, write_whole
 from walt_edge.contract.labels import Label
 from walt_train.loop.children import Station
-from walt_train.loop.publish.files import flush_folder, write_whole
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.gate import MOTION, Decision, Verdict, judge, read_evaluation, unjudged
 from walt_train.loop.serve.jobs import Generation, Jobs, StepName
@@ -125,9 +124,10 @@ class Workshop:
         if not final.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
             self._store.export_clipart(partial, run.generation.camera, holdout=False)
-            _flush(partial)
+            for path in [*partial.iterdir(), partial]:
+                flush(path)
             partial.rename(final)
-            flush_folder(final.parent)
+            flush(final.parent)
         clipart = read_clipart(final)
         if not clipart.clips or not clipart.plates:
             raise StepError(
@@ -248,13 +248,3 @@ def _clipart_result(folder: Path, clipart: ClipArt, labels: list[Label]) -> dict
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(folder: Path) -> None:
-    """Brings a folder's files to the disk, and then their names."""
-    for path in [*folder.iterdir(), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
