@@ -43,12 +43,6 @@ FAST = UplinkSettings(ack_timeout_s=0.3, ack_timeout_cap_s=2.0, reconnect_min_s=
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.start(tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
     with Spool(tmp_path) as spool:
         yield spool

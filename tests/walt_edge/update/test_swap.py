@@ -116,6 +116,17 @@ def journal_of(folder: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["frame"] is not None]
 
 
+def check_journal(lines: list[dict[str, Any]]) -> None:
+    """Every frame is there, by the model that was then the newest, which sees in each what it is scripted to."""
+    assert [line["frame"] for line in lines] == list(range(FRAMES))
+    runs = itertools.groupby(line["model_release"] for line in lines)
+    assert [(release, len(list(run))) for release, run in runs] == [(0, 21), (1, 140), (2, 79)]
+    for line in lines[::10]:
+        if line["model_release"]:
+            found = frame_instances(msgspec.convert(line["prediction"], FramePrediction))
+            assert found.boxes_xyxy.tolist() == [[10, 20, 22, 50]]
+
+
 def test_every_frame_is_watched_before_during_and_after_a_swap(tmp_path: Path, street: Path) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
@@ -163,10 +174,7 @@ def test_every_frame_is_watched_before_during_and_after_a_swap(tmp_path: Path, s
     assert (telemetry.frames_received, telemetry.frames_processed, telemetry.frames_skipped) == (FRAMES, FRAMES, 0)
     assert telemetry.model_release == 2
     assert 0 < telemetry.infer_ms_p50 < 1000
-    lines = journal_of(tmp_path / "journal")
-    assert [line["frame"] for line in lines] == list(range(FRAMES))
-    runs = itertools.groupby(line["model_release"] for line in lines)
-    assert [(release, len(list(run))) for release, run in runs] == [(0, 21), (1, 140), (2, 79)]
+    check_journal(journal_of(tmp_path / "journal"))
     assert [(one.release, one.state, one.desired) for one in reports(home)] == [
         (0, "active", 0),
         (0, "updating", 1),
@@ -175,10 +183,6 @@ def test_every_frame_is_watched_before_during_and_after_a_swap(tmp_path: Path, s
         (2, "active", 2),
     ]
     assert len(made) == FRAMES + 1
-    for line in lines[::10]:
-        if line["model_release"]:
-            found = frame_instances(msgspec.convert(line["prediction"], FramePrediction))
-            assert found.boxes_xyxy.tolist() == [[10, 20, 22, 50]]
 
 
 def test_reported_is_retained_and_told_at_every_connection(tmp_path: Path, street: Path) -> None:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,6 @@ from walt_train.loop.link import BrokerConfig, BrokerError, parse_address
 from walt_train.loop.store import Store
 
 FAST_BACKOFF_S = (0.05, 0.2)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.start(tmp_path) as broker:
-        yield broker
 
 
 class Running:

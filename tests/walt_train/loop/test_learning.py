@@ -91,9 +91,15 @@ def evaluation(box: float, mask: float, differences: bool) -> bytes:
         {"band": {"low": 0.5, "high": 0.9}, "box_points": 10.0, "mask_points": 20.0},
     ]
     for one in found:
+        one |= {"cases": 40, "objects": 7}
         one |= {"box_interval": [1.0, 2.0], "mask_interval": [float(one["band"]["low"]), 30.0]}  # type: ignore[index]
     return msgspec.json.encode(
-        {"result": {"at_gamma": {0.01: row, 0.5: row}}, "differences": found if differences else []}
+        {
+            "model": "demo",
+            "data_sha256": "1" * 64,
+            "result": {"at_gamma": {0.01: row, 0.5: row}},
+            "differences": found if differences else [],
+        }
     )
 
 
@@ -126,7 +132,7 @@ def test_a_long_curve_is_averaged(tmp_path: Path) -> None:
 
 
 def test_the_swap_is_read_off_the_journal(evidence: Evidence) -> None:
-    assert swap_of(evidence, "") == Swap(release=1, frames_before=6, frames_after=6, frames_lost=0)
+    assert swap_of(evidence) == Swap(release=1, frames_before=6, frames_after=6, frames_lost=0)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +146,13 @@ def test_the_swap_is_read_off_the_journal(evidence: Evidence) -> None:
 )
 def test_frames_lost_at_the_swap_are_counted(evidence: Evidence, frames: list[tuple[int, int]], lost: int) -> None:
     evidence.lines[:] = [Line(frame, [], [], model_release=release) for frame, release in frames]
-    assert swap_of(evidence, "").frames_lost == lost
+    assert swap_of(evidence).frames_lost == lost
 
 
 def test_nothing_is_lost_while_the_plate_is_learned(evidence: Evidence) -> None:
     learned = [Line(frame, [], [], warm_up=True) for frame in (0, 1)]
     evidence.lines[:] = [*learned, *(Line(frame, [], [], model_release=2) for frame in (20, 21, 22))]
-    assert swap_of(evidence, "") == Swap(release=2, frames_before=0, frames_after=3, frames_lost=0)
+    assert swap_of(evidence) == Swap(release=2, frames_before=0, frames_after=3, frames_lost=0)
 
 
 def test_pictures_before_and_after(evidence: Evidence) -> None:

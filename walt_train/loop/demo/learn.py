@@ -143,12 +143,13 @@ def learning_of(school: School, wish: Wish, later: Evidence | None) -> Learning:
         raise ReportError(f"no generation was begun in {school.folder.root}: see {school.station.log}")
     verdict = _verdict(school.folder, progress)
     reports = school.folder.report("motion"), school.folder.report("candidate")
+    crops, tracks = _clips(school.folder)
     is_trained = (school.folder.train / "manifest.json").is_file()
     manifest = _manifest(school.folder) if is_trained else _Manifest()
     return Learning(
         generation=progress.number,
-        crops=_clips(school.folder)[0],
-        tracks=_clips(school.folder)[1],
+        crops=crops,
+        tracks=tracks,
         steps=progress.trained_steps,
         recipe=wish.recipe,
         parameters=manifest.parameters,
@@ -159,7 +160,7 @@ def learning_of(school: School, wish: Wish, later: Evidence | None) -> Learning:
         compared=compared(*reports) if all(path.is_file() for path in reports) else [],
         curve=curve(school.folder.train / "curves.json") if is_trained else [],
         took_s=_took_s(progress),
-        swap=swap_of(later, "") if later else None,
+        swap=swap_of(later) if later else None,
     )
 
 

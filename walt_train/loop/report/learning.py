@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from walt_train.loop.report.evidence import Evidence, ReportError
+from walt_train.loop.serve.gate import GateError, read_evaluation
 
 Interval = tuple[float, float]
 _CURVE_POINTS = 160
@@ -48,14 +49,12 @@ class Swap(msgspec.Struct, frozen=True, kw_only=True):
         frames_before: Frames watched before it, the plate known.
         frames_after: Frames that the new model looked at.
         frames_lost: Frames between the last one before and the first one after.
-        reason: Why it was refused, or "".
     """
 
     release: int
     frames_before: int
     frames_after: int
     frames_lost: int
-    reason: str = ""
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -100,39 +99,6 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True):
     took_s: dict[str, float]
     swap: Swap | None
 
-    def gain(self, what: str, gamma: float) -> float | None:
-        """Points of the newer generation over generation 0."""
-        return next((row.gain for row in self.compared if (row.what, row.gamma) == (what, gamma)), None)
-
-
-class _Row(msgspec.Struct):
-    cases: int
-    objects: int
-    box_iou: float | None
-    mask_iou: float | None
-
-
-class _Band(msgspec.Struct):
-    low: float
-    high: float
-
-
-class _Difference(msgspec.Struct):
-    band: _Band
-    box_points: float | None
-    box_interval: Interval | None
-    mask_points: float | None
-    mask_interval: Interval | None
-
-
-class _Result(msgspec.Struct):
-    at_gamma: dict[float, _Row]
-
-
-class _Evaluation(msgspec.Struct):
-    result: _Result
-    differences: list[_Difference] = []
-
 
 def compared(before: Path, after: Path) -> list[Compared]:
     """The table of two evaluations, the second made `--against` the first.
@@ -140,7 +106,10 @@ def compared(before: Path, after: Path) -> list[Compared]:
     Raises:
         ReportError: One is missing or malformed.
     """
-    first, second = (_read(path, _Evaluation) for path in (before, after))
+    try:
+        first, second = read_evaluation(before), read_evaluation(after)
+    except GateError as error:
+        raise ReportError(str(error)) from error
     rows = []
     for gamma in _GAMMAS:
         old, new = first.result.at_gamma[gamma], second.result.at_gamma[gamma]
@@ -174,7 +143,7 @@ def curve(path: Path) -> list[Point]:
     return [Point(part[len(part) // 2].step, sum(one.loss for one in part) / len(part)) for part in parts]
 
 
-def swap_of(evidence: Evidence, reason: str) -> Swap:
+def swap_of(evidence: Evidence) -> Swap:
     """What the second watch's journal tells of the swap; while the plate is learned there is nothing to lose."""
     frames = [line for line in evidence.frames if not line.warm_up]
     after = [line for line in frames if line.model_release > 0]
@@ -190,7 +159,6 @@ def swap_of(evidence: Evidence, reason: str) -> Swap:
         frames_before=len(before),
         frames_after=len(after),
         frames_lost=lost,
-        reason=reason,
     )
 
 

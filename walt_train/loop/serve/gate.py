@@ -39,9 +39,12 @@ class Band(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Mean mask IoU x 100 in a band; None without cases."""
+    """Mean IoU x 100 in a band; None without cases."""
 
     mask_iou: float | None
+    box_iou: float | None = None
+    cases: int = 0
+    objects: int = 0
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -52,6 +55,8 @@ class Difference(msgspec.Struct, frozen=True):
     objects: int
     mask_points: float | None
     mask_interval: tuple[float, float] | None
+    box_points: float | None = None
+    box_interval: tuple[float, float] | None = None
 
 
 class Figures(msgspec.Struct, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from walt_edge.contract.topics import DeviceTopics
 from walt_train.loop.cli import SCRIPT
 from walt_train.loop.link import BrokerConfig, BrokerError
 from walt_train.loop.publish.desired import set_desired
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.start(tmp_path) as broker:
-        yield broker
 
 
 def publish(folder: Path, *words: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -38,12 +37,6 @@ WORDS = [
     "--retry-s",
     "1",
 ]
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.start(tmp_path) as broker:
-        yield broker
 
 
 def things() -> list[Thing]:

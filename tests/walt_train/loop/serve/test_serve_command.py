@@ -20,12 +20,6 @@ from walt_train.loop.commands.serve import split_truths
 from walt_train.loop.serve.programs import Programs
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker.start(tmp_path) as broker:
-        yield broker
-
-
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Programs, "installed", lambda gpus: programs())
