@@ -32,6 +32,25 @@ SCRIPT = Script(
             example="walt-train compose --clipart ./clipart --count 200 --seed 1 --out ./composites",
         ),
         Command(
+            "mine",
+            "mine an archive: videos, folders of frames or of stills, into clip art",
+            module="walt_train.commands.mine",
+            example="walt-train mine ./archive/monday.mp4 ./archive/tuesday.mp4 --out ./clipart",
+        ),
+        Command(
+            "coverage",
+            "draw where clip art stood, and where it will be pasted",
+            module="walt_train.commands.coverage",
+            example="walt-train coverage --clipart ./clipart --out coverage.png",
+        ),
+        Command(
+            "swalt",
+            "make amodal truth from stationary objects that something passes before",
+            module="walt_train.commands.swalt",
+            extra="train",
+            example="walt-train swalt --timeline predictions.json --frames ./frames --out ./truth",
+        ),
+        Command(
             "evaluate",
             "IoU at γ and by occlusion bin",
             module="walt_train.commands.evaluate",

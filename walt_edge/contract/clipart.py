@@ -7,12 +7,15 @@ named by the sha256 of their bytes; masks are in the records.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.files import write_whole
-from walt_edge.contract.messages import CropHeader, PlateHeader
+from walt_edge.contract.masks import Rle
+from walt_edge.contract.messages import CropHeader, PlateHeader, Unit
 
 FILE_NAME = "clipart.json"
 
@@ -21,19 +24,66 @@ class ClipArtError(WaltError):
     """A clip-art folder is missing, malformed or incomplete."""
 
 
+class Cuboid(msgspec.Struct, frozen=True, kw_only=True):
+    """A 3D box as the camera sees it.
+
+    Attributes:
+        corners_xy: Its eight corners, pixels of the frame: the four on the ground in order around it, then the four
+            above them in the same order.
+        size_m: Length, width and height, metres.
+    """
+
+    corners_xy: Annotated[list[tuple[float, float]], Meta(min_length=8, max_length=8)]
+    size_m: tuple[float, float, float]
+
+
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
-    """One object seen whole: its header, and its image's path below the folder."""
+    """One object seen whole.
+
+    Attributes:
+        header: As it was mined.
+        image: Its image's path below the folder.
+        object: The physical object, where mining joined tracks; None leaves that to whoever reads.
+        confidence: Calibrated probability that nothing hides a part of it; None where nobody calibrated.
+        keypoints: Named by their order, as (x, y, visibility): pixels of the frame, 2 seen, 1 hidden, 0 unknown.
+        cuboid: Its 3D box.
+    """
 
     header: CropHeader
     image: str
+    object: int | None = None
+    confidence: Unit | None = None
+    keypoints: list[tuple[float, float, int]] | None = None
+    cuboid: Cuboid | None = None
 
 
 class Plate(msgspec.Struct, frozen=True, kw_only=True):
-    """One background: its header, its id (sha256 as named by the clips), its image's path below the folder."""
+    """One background.
+
+    Attributes:
+        id: The sha256 that clips name it by.
+        header: As it was made.
+        image: Its image's path below the folder.
+        source: `median` of many frames, or one real `frame` whose moving things are erased.
+    """
 
     id: str
     header: PlateHeader
     image: str
+    source: Literal["median", "frame"] = "median"
+
+
+class StaticThing(msgspec.Struct, frozen=True, kw_only=True):
+    """A pole, tree or sign that hides what passes behind it.
+
+    Attributes:
+        mask: Of the whole frame.
+        ground_y: Row where it touches the ground; what touches it lower in the picture is nearer. The frame's
+            height where nobody knows: then it is before everything.
+    """
+
+    mask: Rle
+    ground_y: float
 
 
 class ClipArt(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +95,7 @@ class ClipArt(msgspec.Struct, frozen=True, kw_only=True):
         plates: Its backgrounds.
         clips: What was seen whole.
         rejected_by_reason: How many objects were not chosen, by reason.
+        static: What stands before passing objects.
     """
 
     camera: str
@@ -52,6 +103,7 @@ class ClipArt(msgspec.Struct, frozen=True, kw_only=True):
     plates: list[Plate]
     clips: list[Clip]
     rejected_by_reason: dict[str, int]
+    static: list[StaticThing] = []
     version: int = 1
 
 

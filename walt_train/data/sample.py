@@ -24,11 +24,16 @@ class AmodalObject:
         label: Its class.
         amodal: Its full extent, clipped to the frame; never empty.
         track_id: The physical object it shows.
+        keypoints: (K, 3) float64 x, y in pixels of the picture and COCO visibility (2 seen, 1 hidden, 0 unknown), or
+            None; points may leave the picture.
+        cuboid: (8, 2) float64 corners of its 3D box in pixels of the picture, ground first, or None.
     """
 
     label: Label
     amodal: PatchMask
     track_id: int
+    keypoints: NDArray[np.float64] | None = None
+    cuboid: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
