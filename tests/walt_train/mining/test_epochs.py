@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.material import shared_data
+from walt_edge.capture.files import read_still
+from walt_train.mining.epochs import Pose, group_by_pose, register
+
+Image = NDArray[np.uint8]
+MOVES = [(0.0, 0.0, 0.0), (0.8, -0.6, 0.0), (7.6, -4.2, 0.0), (5.0, 3.0, 1.0)]
+
+
+def two_frames(camera: str) -> tuple[Image, Image]:
+    """Two real frames of one camera, half a minute of traffic apart."""
+    if camera == "arterial":
+        folder = shared_data("cameras/arterial/frames")
+        return read_still(folder / "050.jpg"), read_still(folder / "400.jpg")
+    film = cv2.VideoCapture(str(shared_data("cameras/plaza/vtest.avi")))
+    frames = [np.asarray(film.read()[1], np.uint8) for _ in range(160)]
+    return frames[0], frames[-1]
+
+
+def seen_from(frame: Image, dx: float, dy: float, turn_deg: float) -> tuple[Image, NDArray[np.float64]]:
+    """What a camera would see that looks at a part of a frame, moved and turned; and pixel to pixel of the frame."""
+    height, width = frame.shape[:2]
+    w, h = width - 100, height - 60
+    matrix = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), turn_deg, 1.0)
+    matrix[:, 2] += [50 + dx, 30 + dy]
+    view = cv2.warpAffine(frame, matrix, (w, h), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    return np.asarray(view, np.uint8), np.vstack([matrix, [0, 0, 1]])
+
+
+@pytest.mark.parametrize("camera", ["plaza", "arterial"])
+@pytest.mark.parametrize(("dx", "dy", "turn"), MOVES)
+def test_real_frames_seen_from_another_pose_are_found_to_a_third_of_a_pixel(
+    camera: str, dx: float, dy: float, turn: float
+) -> None:
+    before, after = two_frames(camera)
+    reference, here = seen_from(before, 0, 0, 0)
+    other, there = seen_from(after, dx, dy, turn)
+    pose = register(reference, other)
+    truth = (np.linalg.inv(there) @ here)[:2]
+    height, width = reference.shape[:2]
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], float)
+    assert np.linalg.norm(corners @ (truth - pose.matrix).T, axis=1).max() < 0.34
+    assert pose.registrable
+    assert pose.same == (abs(dx) + abs(dy) + abs(turn) < 0.1)
+    assert pose.rotation_deg == pytest.approx(turn, abs=0.05)
+
+
+def test_a_warped_picture_lies_on_the_reference_and_says_what_it_cannot_show() -> None:
+    frame, _ = two_frames("plaza")
+    reference, _ = seen_from(frame, 0, 0, 0)
+    other, _ = seen_from(frame, 8.4, -5.6, 0.5)
+    pose = register(reference, other)
+    warped, shown = pose.warp(other)
+    before, after = (np.abs(image.astype(int) - reference)[shown].mean() for image in (other, warped))
+    assert after < 0.35 * before
+    assert 0.9 < shown.mean() < 1.0
+    mask = np.zeros(reference.shape[:2], bool)
+    mask[100:200, 300:400] = True
+    ys, xs = np.nonzero(pose.warp_mask(mask))
+    centre = pose.to_reference(np.array([[350.0, 150.0]]))[0]
+    assert (xs.mean() + 0.5, ys.mean() + 0.5) == pytest.approx(tuple(centre), abs=0.1)
+
+
+def test_a_large_movement_and_another_place_begin_new_epochs() -> None:
+    plaza, later = two_frames("plaza")
+    arterial, _ = two_frames("arterial")
+    views = [seen_from(plaza, *move)[0] for move in ((0, 0, 0), (3, 2, 0), (45, 10, 0))]
+    views.append(seen_from(later, 44, 11, 0)[0])
+    views.append(np.asarray(cv2.resize(arterial, views[0].shape[1::-1]), np.uint8))
+    grouped = group_by_pose(views)
+    assert [epoch for epoch, _ in grouped] == [0, 0, 1, 1, 2]
+    assert grouped[3][1].shift_px == pytest.approx(np.sqrt(2), abs=0.2)
+    other = register(views[0], views[-1])
+    assert not other.certain
+
+
+def stills(day: str) -> list[Path]:
+    return sorted(p for p in shared_data(f"cameras/parking/{day}").iterdir() if p.suffix in (".jpg", ".png"))
+
+
+def test_a_real_camera_that_moves_a_little_from_day_to_day_stays_in_one_epoch() -> None:
+    images = [read_still(stills(day)[0]) for day in ("day0", "day1", "day2", "day3")]
+    grouped = group_by_pose(images)
+    assert [epoch for epoch, _ in grouped] == [0, 0, 0, 0]
+    shifts = [pose.shift_px for _, pose in grouped]
+    assert max(shifts) == pytest.approx(5.7, abs=0.5), shifts
+    # What is registered fits better than what is not: no day has to be believed.
+    for image, (_, pose) in zip(images[1:], grouped[1:], strict=True):
+        raw = register(images[0], image).shift_px
+        again = register(images[0], pose.warp(image)[0])
+        assert again.shift_px < 0.3 < raw
+
+
+def test_a_pose_needs_no_picture_to_be_still() -> None:
+    flat = np.full((90, 160, 3), 90, np.uint8)
+    assert not register(flat, flat.copy()).certain
+    assert isinstance(register(flat, flat), Pose)
