@@ -11,7 +11,7 @@ import msgspec
 
 from walt_edge.contract.errors import UsageError
 from walt_train.clipart.chance import SEED_MAX
-from walt_train.engine.launch import calm_threads, count_gpus, launch
+from walt_train.engine.launch import calm_threads, count_gpus, launch, parse_machines
 from walt_train.engine.plan import Fit
 from walt_train.recipes import RECIPES, Recipe, find_recipe
 
@@ -26,6 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipe", default="demo", help=f"what to train, and how: {', '.join(RECIPES)} (demo)")
     parser.add_argument("--gpus", type=int, metavar="N", help="a process for each; 0 is the CPU (all there are)")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes on the CPU, with --gpus 0 (1)")
+    parser.add_argument(
+        "--nodes",
+        default="1",
+        metavar="N|MIN:MAX",
+        help="machines that run this command; with 1:4 they come and go (1)",
+    )
+    parser.add_argument("--rendezvous", metavar="HOST:PORT", help="one of the machines, where all of them meet")
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe says)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="gets checkpoint.pt (a folder under WALT_HOME)")
@@ -37,15 +45,26 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.seed <= SEED_MAX:
         raise UsageError(f"seed {args.seed}: give 0 to {SEED_MAX}")
     recipe = _with_steps(find_recipe(args.recipe), args.steps)
+    machines = parse_machines(args.nodes, args.rendezvous)
     gpus = count_gpus(args.gpus)
+    processes = _processes(args.processes, gpus)
     home = Path(os.environ.get("WALT_HOME", _HOME))
     data = args.data or _newest(home)
     out = args.out or home / "training" / f"{recipe.name}-{data.resolve().name}-{args.seed}"
     if args.data is None or args.out is None:
         sys.stdout.write(f"training on {data} into {out}\n")
-    checkpoint = launch(Fit(data, recipe, args.seed, out, gpu=gpus > 0), processes=gpus)
+    checkpoint = launch(Fit(data, recipe, args.seed, out, gpu=gpus > 0), processes=processes, machines=machines)
     sys.stdout.write(f"{checkpoint}\n")
     return 0
+
+
+def _processes(wanted: int | None, gpus: int) -> int:
+    """On each machine; 0 is this one alone."""
+    if wanted is None:
+        return gpus
+    if wanted < 1 or gpus:
+        raise UsageError(f"--processes {wanted}: give 1 or more together with --gpus 0; a GPU has one process")
+    return wanted
 
 
 def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:

@@ -29,13 +29,14 @@ from walt_train.engine.curves import Curves
 from walt_train.engine.plan import (
     CHECKPOINT,
     RESUME,
-    STATE,
     Fit,
     FitError,
     Plan,
+    State,
     settle,
     whole_state,
 )
+from walt_train.engine.segments import Segment, go_on, write_segments
 from walt_train.engine.validate import judge, write_golden
 from walt_train.model.cost import count_parameters, measure_gflops
 from walt_train.model.waltnet import WaltNet
@@ -77,7 +78,8 @@ def fit(wanted: Fit) -> Path:
     training = wanted.recipe.training
     samples = _open_whole(wanted.data, split="train", per_epoch=training.per_epoch, seed=wanted.seed)
     place = Place.here()
-    plan = Plan(recipe=wanted.recipe, seed=wanted.seed, data_sha256=samples.sha256, processes=place.world)
+    processes = 0 if wanted.elastic else place.world
+    plan = Plan(recipe=wanted.recipe, seed=wanted.seed, data_sha256=samples.sha256, processes=processes)
     held_out = _open_whole(wanted.data, split="validation", per_epoch=training.validation, seed=wanted.seed)
     state = settle(plan, wanted.out) if place.rank == 0 else whole_state(wanted.out)
     if (wanted.out / CHECKPOINT).is_file():
@@ -88,19 +90,16 @@ def fit(wanted: Fit) -> Path:
         raise FitError(f"{wanted.data} shows no object at all: nothing can be learned from it")
     recipe = msgspec.structs.replace(wanted.recipe, network=network)
     net = _new_network(recipe, scene, wanted.seed)
-    weights = _train(
-        wanted,
-        recipe,
-        StepBatches(samples, scene, recipe, seed=wanted.seed, rank=place.rank, world=place.world),
-        net,
-        place,
-        state,
-    )
+    segments = go_on(wanted.out, state.step if state else 0, place.world)
+    if place.rank == 0:
+        write_segments(wanted.out, segments)
+    batches = StepBatches(samples, scene, recipe, seed=wanted.seed, rank=place.rank, segments=segments)
+    weights = _train(wanted, recipe, batches, net, place, state)
     if place.rank != 0:
         return wanted.out / CHECKPOINT
     net = net.cpu()
     net.load_state_dict(weights)
-    return _finish(wanted, recipe, net.eval(), held_out, plan)
+    return _finish(wanted, recipe, net.eval(), held_out, plan, segments)
 
 
 def _open_whole(folder: Path, *, split: Split, per_epoch: int, seed: int) -> Samples:
@@ -121,21 +120,20 @@ def _new_network(recipe: Recipe, scene: NDArray[np.uint8], seed: int) -> WaltNet
 
 
 def _train(
-    wanted: Fit, recipe: Recipe, batches: StepBatches, net: WaltNet, place: Place, state: Path | None
+    wanted: Fit, recipe: Recipe, batches: StepBatches, net: WaltNet, place: Place, state: State | None
 ) -> dict[str, Tensor]:
     # Imported here: it takes seconds, and bad input should be told at once.
     from walt_train.model.mm_adapter import AmodalDetector, StepHook, train
 
     if state is not None and place.rank == 0:
-        _LOG.warning("going on with the training in %s", wanted.out)
+        _LOG.warning("going on with the training in %s after step %d", wanted.out, state.step)
     training = recipe.training
     folder = wanted.out / RESUME
     with Curves(wanted.out, training.steps, shown=place.rank == 0) as curves:
 
         def save(step: int, write: Callable[[Path], None]) -> None:
             if place.rank == 0 and (step % training.resume_every == 0 or step == training.steps):
-                write(folder / _PARTIAL)
-                put_in_place(folder / _PARTIAL, folder / STATE)
+                _keep_state(write, State.after(step, wanted.out))
                 curves.write()
 
         hook = StepHook(
@@ -146,18 +144,28 @@ def _train(
             restored=curves.go_on,
         )
         weights = train(
-            AmodalDetector(net, training.mask_loss),
+            AmodalDetector(net),
             step_loader(batches, workers=_workers(place.world)),
             training,
             hook,
             seed=wanted.seed,
             work_dir=folder / "mmengine",
-            resume_from=state,
+            resume_from=state.path if state else None,
             distributed=("nccl" if wanted.gpu else "gloo") if place.distributed else None,
         )
         if place.rank == 0:
             curves.write()  # again for a training that was killed when all but this was written
     return weights
+
+
+def _keep_state(write: Callable[[Path], None], state: State) -> None:
+    """Writes a state whole, then removes those before it."""
+    partial = state.path.with_name(_PARTIAL)
+    write(partial)
+    put_in_place(partial, state.path)
+    for older in state.path.parent.glob("state-*.pth"):
+        if older != state.path:
+            older.unlink()
 
 
 def _note(curves: Curves, step: int, losses: Mapping[str, float]) -> None:
@@ -180,7 +188,9 @@ def _workers(world: int) -> int:
     return max(1, min(8, len(os.sched_getaffinity(0)) // world - 1))
 
 
-def _finish(wanted: Fit, recipe: Recipe, net: WaltNet, held_out: Samples, plan: Plan) -> Path:
+def _finish(
+    wanted: Fit, recipe: Recipe, net: WaltNet, held_out: Samples, plan: Plan, segments: tuple[Segment, ...]
+) -> Path:
     threshold, figures = judge(net, held_out, recipe.training.validation)
     write_golden(held_out, wanted.out)
     manifest = CheckpointManifest(
@@ -194,7 +204,7 @@ def _finish(wanted: Fit, recipe: Recipe, net: WaltNet, held_out: Samples, plan: 
         gflops=round(measure_gflops(net), 4),
         score_threshold=threshold,
         validation=figures,
-        processes=plan.processes,
+        processes=segments,
         walt_version=version("walt-amodal"),
         torch_version=str(torch.__version__),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from walt_train.recipes.recipe import Recipe
 CHECKPOINT = "checkpoint.pt"
 RESUME = "resume"
 PLAN = "plan.json"
-STATE = "state.pth"
+_STATE = re.compile(r"state-(\d+)\.pth")
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Fit:
         seed: Of everything random, 0 or more.
         out: Gets the checkpoint and everything beside it.
         gpu: Whether each process has a GPU of its own.
+        elastic: Whether machines may come and go, so that the number of processes changes.
     """
 
     data: Path
@@ -42,6 +44,7 @@ class Fit:
     seed: int
     out: Path
     gpu: bool = False
+    elastic: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         recipe: As asked for, before anything is fitted to the data.
         seed: Of everything random.
         data_sha256: Names the training data.
-        processes: That train together.
+        processes: That train together; 0 where they may come and go.
     """
 
     recipe: Recipe
@@ -60,7 +63,25 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     processes: int
 
 
-def settle(plan: Plan, folder: Path) -> Path | None:
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a training goes on from.
+
+    Attributes:
+        path: The file.
+        step: Steps done.
+    """
+
+    path: Path
+    step: int
+
+    @classmethod
+    def after(cls, step: int, folder: Path) -> State:
+        """The state of the training in `folder` after so many steps, as it is named, whether it exists or not."""
+        return cls(folder / RESUME / f"state-{step:07d}.pth", step)
+
+
+def settle(plan: Plan, folder: Path) -> State | None:
     """Takes the folder for this training.
 
     Returns:
@@ -82,15 +103,15 @@ def settle(plan: Plan, folder: Path) -> Path | None:
     return whole_state(folder)
 
 
-def whole_state(folder: Path) -> Path | None:
-    """The state to go on from; None where there is none, or a damaged one, which no training can tell from none."""
-    state = folder / RESUME / STATE
-    if not state.is_file():
-        return None
-    if not zipfile.is_zipfile(state):  # its directory is at the end: false for one that was cut off
-        _LOG.warning("%s is damaged: the training begins anew", state)
-        return None
-    return state
+def whole_state(folder: Path) -> State | None:
+    """The newest state to go on from; None where there is none: a damaged one is none."""
+    named = ((path, _STATE.fullmatch(path.name)) for path in (folder / RESUME).glob("state-*.pth"))
+    states = [State(path, int(match[1])) for path, match in named if match]
+    for state in sorted(states, key=lambda state: -state.step):
+        if zipfile.is_zipfile(state.path):  # its directory is at the end: false for one that was cut off
+            return state
+        _LOG.warning("%s is damaged: the training goes on from an earlier state, or begins anew", state.path)
+    return None
 
 
 def _differences(plan: Plan, path: Path) -> str:

@@ -15,7 +15,9 @@ import torch
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_train.data.sample import AmodalObject, AmodalSample
-from walt_train.recipes import Network, Recipe, Training
+from walt_train.engine.launch import take_part
+from walt_train.engine.plan import Fit
+from walt_train.recipes import Network, Recipe, SmallBackbone, Training, WaltBranch
 
 FRAME_WH = (192, 128)
 SCENE = np.full((128, 192, 3), 90, np.uint8)
@@ -25,13 +27,11 @@ def tiny_recipe(steps: int = 6) -> Recipe:
     """A network of a few thousand weights."""
     network = Network(
         input_wh=(96, 64),
-        stem_channels=4,
-        stage_channels=(4, 8, 8, 8),
-        stage_blocks=(1, 1, 1, 1),
+        backbone=SmallBackbone(stem=4, stages=(4, 8, 8, 8), blocks=(1, 1, 1, 1)),
+        branch=WaltBranch(width=4),
         feature_channels=8,
         anchors=3,
         box_width=8,
-        mask_width=4,
     )
     training = Training(
         steps=steps, batch=2, learning_rate=1e-3, warm_up_steps=2, resume_every=2, validation=4, per_epoch=8, rois=4
@@ -81,23 +81,37 @@ def open_shapes(folder: Path, *, split: str, per_epoch: int, seed: int, settings
     return Shapes(per_epoch, offset=0 if split == "train" else 500_000)
 
 
-def _main(out: Path, kill_at: int) -> None:
+def _train(wanted: Fit) -> Path:
     from walt_train.engine import fit as module
-    from walt_train.engine.curves import Curves
-    from walt_train.engine.plan import Fit
 
     vars(module)["open_samples"] = open_shapes
+    torch.set_num_threads(1)  # as in the tests: sums of another number of threads differ
+    return module.fit(wanted)
+
+
+def _die_once(note: Path, rank: str, step: int) -> None:
+    """The process of that rank kills itself when it has done a step, unless the note says that one did.
+
+    With rank `machine` any does, and takes its machine along: torchrun's agent that started it.
+    """
+    from walt_train.engine.curves import Curves
+
     add = Curves.add
 
-    def add_or_die(self: Curves, step: int, losses: Mapping[str, Any]) -> None:
-        if step == kill_at:
+    def add_or_die(self: Curves, done: int, losses: Mapping[str, Any]) -> None:
+        if done == step and rank in ("machine", os.environ.get("RANK", "0")) and not note.exists():
+            note.write_text("killed")
+            if rank == "machine":
+                os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
-        add(self, step, losses)
+        add(self, done, losses)
 
-    Curves.add = add_or_die  # type: ignore[method-assign]
-    torch.set_num_threads(1)  # as in the tests: sums of another number of threads differ
-    module.fit(Fit(Path("shapes"), tiny_recipe(), 3, out))
+    Curves.add = add_or_die  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), int(sys.argv[2]))
+    # What torchrun starts instead of the product's own: shapes for data, and perhaps a death.
+    if "WALT_TEST_DEATH" in os.environ:
+        killed, whose, when = os.environ["WALT_TEST_DEATH"].split(" ")
+        _die_once(Path(killed), whose, int(when))
+    sys.exit(take_part(sys.argv[1], _train))

@@ -1,18 +1,13 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.walt_train.engine import shapes
-from tests.walt_train.engine.shapes import tiny_recipe
 from walt_train.cli import SCRIPT
 from walt_train.commands import fit as command
-from walt_train.engine.checkpoint import load_model
-from walt_train.engine.launch import count_gpus, launch
-from walt_train.engine.plan import Fit, FitError
+from walt_train.engine.launch import Machines, count_gpus
+from walt_train.engine.plan import Fit
 
 NOTHING = ["--gpus", "0", "--data", "nowhere", "--out", "out"]
 
@@ -53,7 +48,7 @@ def test_the_newest_data_set_is_taken_and_named(
 ) -> None:
     asked: list[tuple[Fit, int]] = []
 
-    def remember(fit: Fit, *, processes: int) -> Path:
+    def remember(fit: Fit, *, processes: int, machines: Machines) -> Path:
         asked.append((fit, processes))
         return Path("x.pt")
 
@@ -77,27 +72,3 @@ def test_gpus_default_to_all_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [count_gpus(None), count_gpus(2), count_gpus(3)] == [3, 2, 3]
     assert count_gpus(0) == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(
-        [*run, "-m", shapes.__name__, str(tmp_path / "out"), "0"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    _, manifest = load_model(tmp_path / "out")
-    assert manifest.processes == 2
-
-
-@pytest.mark.slow
-def test_what_torchruns_processes_refuse_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(FitError, match="ended with 1"):
-        launch(Fit(tmp_path / "nowhere", tiny_recipe(), 0, tmp_path / "out"), processes=1)
-    assert "nowhere has neither" in capfd.readouterr().err

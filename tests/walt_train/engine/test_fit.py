@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,8 @@ from walt_train.engine.checkpoint import load_model
 from walt_train.engine.curves import Curves
 from walt_train.engine.fit import fit
 from walt_train.engine.launch import launch
-from walt_train.engine.plan import RESUME, STATE, Fit, FitError, whole_state
+from walt_train.engine.plan import Fit, FitError, State, whole_state
+from walt_train.engine.segments import Segment
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,7 @@ def test_a_training_leaves_everything_that_comes_after_it_needs(trained: Path) -
     net, manifest = load_model(trained)
     assert manifest.recipe.network.anchors_wh
     assert manifest.seed == 3
+    assert manifest.processes == (Segment(0, 1),)
     assert 0 <= manifest.score_threshold <= 1
     assert manifest.parameters == sum(weight.numel() for weight in net.parameters())
     assert manifest.validation["frames"] == 4
@@ -59,8 +62,17 @@ def test_a_training_leaves_everything_that_comes_after_it_needs(trained: Path) -
 def test_a_killed_training_goes_on_to_the_same_weights(
     trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    death = {
+        "WALT_TEST_DEATH": f"{tmp_path / 'note'} 0 6",
+        "WALT_TRAIN_REFUSAL": str(tmp_path / "refusal"),
+    }
+    argument = msgspec.json.encode(wanted(tmp_path), enc_hook=str).decode()
     killed = subprocess.run(
-        [sys.executable, "-m", shapes.__name__, str(tmp_path), "6"], timeout=120, check=False, capture_output=True
+        [sys.executable, "-m", shapes.__name__, argument],
+        env=os.environ | death,
+        timeout=120,
+        check=False,
+        capture_output=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "checkpoint.pt").exists()
@@ -96,13 +108,16 @@ def test_a_training_killed_after_its_last_step_only_has_to_be_judged(trained: Pa
 
 
 def test_a_state_that_was_cut_off_is_none(trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    whole = (trained.parent / RESUME / STATE).read_bytes()
-    (tmp_path / RESUME).mkdir()
-    (tmp_path / RESUME / STATE).write_bytes(whole[: len(whole) // 2])
+    newest, older = State.after(6, tmp_path), State.after(4, tmp_path)
+    whole = State.after(6, trained.parent).path.read_bytes()
+    newest.path.parent.mkdir()
+    newest.path.write_bytes(whole[: len(whole) // 2])
     assert whole_state(tmp_path) is None
-    assert "damaged: the training begins anew" in caplog.text
-    (tmp_path / RESUME / STATE).write_bytes(whole)
-    assert whole_state(tmp_path) == tmp_path / RESUME / STATE
+    assert "damaged" in caplog.text
+    older.path.write_bytes(whole)
+    assert whole_state(tmp_path) == older, "what is whole is better than what is newer"
+    newest.path.write_bytes(whole)
+    assert whole_state(tmp_path) == newest
 
 
 def test_a_seed_may_have_all_its_bits(tmp_path: Path) -> None:
