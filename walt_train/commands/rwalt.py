@@ -16,7 +16,7 @@ from tqdm import tqdm
 from walt_edge.contract.errors import UsageError
 from walt_train.rwalt.dataset import ANNOTATIONS, FORMATS, Output, write_dataset
 from walt_train.rwalt.layout import PRESETS
-from walt_train.rwalt.street import LIGHTS, StreetConfig
+from walt_train.rwalt.street import LIGHTS, SHAPES, StreetConfig
 
 PLAY_FILE = "street.mp4"
 
@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--skip", type=int, default=0, metavar="K", help="begin K frames later in the same street (0)"
     )
     parser.add_argument("--meshes", type=Path, metavar="DIR", help="use the GLB meshes of a folder too")
+    parser.add_argument(
+        "--shapes", default="all", choices=SHAPES, help="tuning: without a third of the vehicle shapes (all)"
+    )
     parser.add_argument("--format", default="jpg", choices=FORMATS, help="of the images (jpg)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="write an H.264 video as well (.mp4)")
     parser.add_argument("--no-images", action="store_true", help="labels (and video) only")
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         start=_start(args.start),
         meshes=args.meshes,
         skip=args.skip,
+        shapes=args.shapes,
     )
     if args.workers < 0:
         raise UsageError(f"{args.workers} workers: give at least 1, or 0 for one a core")

@@ -292,6 +292,7 @@ class _LabelWriter:
             "fps": config.fps,
             "meshes": None if config.meshes is None else config.meshes.name,
             "content_sha256": self._hash.hexdigest(),
+            **({} if config.shapes == "all" else {"shapes": config.shapes}),
         }
 
     def _write(self, data: bytes) -> None:

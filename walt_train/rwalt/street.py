@@ -30,6 +30,10 @@ WARM_UP_S = 75.0
 
 SIZE_LIMITS = (160, 120, 3840, 2160)
 LIGHTS = ("day", "dusk", "auto")
+SHAPES = ("all", "tuning", "held-out")
+HELD_OUT = frozenset({"estate", "pickup", "truck"})
+"""Bodies that `tuning` never shows, a third of the traffic: what was tuned is judged on shapes it has not met."""
+_HELD_OUT_EVERY = 3  # ... and each third GLB vehicle, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class StreetConfig:
         start: UTC time of the street's beginning, or None for a time that fits the light.
         skip: Frame 0 is the one that comes so many frames after the beginning: the same street, later.
         meshes: A folder of GLB files to use beside the procedural meshes.
+        shapes: Which vehicles drive and park: `all`, `tuning` (without a third, see `HELD_OUT`) or that third alone.
     """
 
     seed: int = 0
@@ -57,6 +62,7 @@ class StreetConfig:
     start: dt.datetime | None = None
     meshes: Path | None = None
     skip: int = 0
+    shapes: str = "all"
 
     def __post_init__(self) -> None:
         width, height = self.size_wh
@@ -70,6 +76,8 @@ class StreetConfig:
             raise UsageError(f"{self.fps} frames a second is not between 0.001 and 240")
         if self.light not in LIGHTS:
             raise UsageError(f"no light '{self.light}'; there are: {', '.join(LIGHTS)}")
+        if self.shapes not in SHAPES:
+            raise UsageError(f"no shapes '{self.shapes}'; there are: {', '.join(SHAPES)}")
         preset_named(self.preset)
 
 
@@ -148,16 +156,20 @@ class Street:
             variants = 3 if weight >= 0.2 else 2
             for variant in range(variants):
                 models.append(make_vehicle(name, stream(self.config.seed, "vehicle", name, variant)))
-                weights.append(weight / variants)
-        for model in self._glb.vehicles:
+                weights.append(weight / variants * self._shown(name in HELD_OUT))
+        for number, model in enumerate(self._glb.vehicles):
             models.append(model)
             # A bicycle without a rider stands; it does not ride along the lane.
-            weights.append(0.0 if model.size_lwh[1] < 1.0 else 1.0 / len(self._glb.vehicles))
+            weight = 0.0 if model.size_lwh[1] < 1.0 else 1.0 / len(self._glb.vehicles)
+            weights.append(weight * self._shown(number % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1))
         for index, model in enumerate(models):
             self.meshes[f"vehicle{index}"] = model.body
             if model.wheel is not None:
                 self.meshes[f"wheel{index}"] = model.wheel
         return models, weights
+
+    def _shown(self, held_out: bool) -> bool:
+        return self.config.shapes == "all" or held_out == (self.config.shapes == "held-out")
 
     def _static_pieces(self) -> list[StaticPiece]:
         out: list[StaticPiece] = []

@@ -10,7 +10,7 @@ import pytest
 from walt_edge.contract.errors import UsageError
 from walt_train.rwalt.idle import Idle, draw_habit, idle_at
 from walt_train.rwalt.people import SWING, draw_person, pose_people, stride_phase
-from walt_train.rwalt.street import Street, StreetConfig
+from walt_train.rwalt.street import HELD_OUT, SHAPES, Street, StreetConfig
 from walt_train.rwalt.timeline import State, Track
 
 SEEDS = (1, 2)
@@ -152,3 +152,13 @@ def test_feet_do_not_slide_and_steps_have_phases() -> None:
 def test_what_cannot_be_is_said(wrong: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         StreetConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_held_out_shapes_never_show_while_tuning() -> None:
+    seen = {}
+    for shapes in SHAPES:
+        street = Street(StreetConfig(seed=3, frames=10, preset="busy", shapes=shapes))
+        seen[shapes] = {street.shape_name(track) for track in street.tracks if not track.person}
+    assert seen["tuning"] and not seen["tuning"] & HELD_OUT
+    assert seen["held-out"] and seen["held-out"] <= HELD_OUT
+    assert seen["all"] - HELD_OUT and seen["all"] & HELD_OUT
