@@ -1,0 +1,138 @@
+"""Composites made by other processes, on Ray or on this machine, and read in order as if they were made here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from walt_edge.contract.labels import Label
+from walt_train.clipart.settings import ComposeSettings
+from walt_train.cluster import Workers, map_tasks
+from walt_train.data.composites import CompositeSamples
+from walt_train.data.sample import AmodalSample, Samples, Split
+from walt_train.data.write import write_samples
+
+_PLAIN = ComposeSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Composites:
+    """What names composites: small enough to travel, and every process that has the folder makes the same of it.
+
+    Attributes:
+        folder: Clip art; on a cluster a path that every machine reaches.
+        count: Composites in an epoch.
+        seed: 0..2^64-1.
+        split: Which objects.
+        settings: How they are made.
+    """
+
+    folder: Path
+    count: int
+    seed: int = 0
+    split: Split = "all"
+    settings: ComposeSettings = _PLAIN
+
+    def open(self) -> CompositeSamples:
+        """Decodes the clip art.
+
+        Raises:
+            ClipArtError: The folder is missing, malformed or not enough for the split.
+            UsageError: A number is out of its range.
+        """
+        return CompositeSamples(
+            self.folder, split=self.split, per_epoch=self.count, seed=self.seed, settings=self.settings
+        )
+
+    def __call__(self, index: int) -> AmodalSample:
+        """Composite `index` of the first epoch; the clip art stays decoded for the next one."""
+        return _opened(self).sample(0, index)
+
+
+@lru_cache(maxsize=1)
+def _opened(composites: Composites) -> CompositeSamples:
+    return composites.open()
+
+
+class AheadSamples:
+    """The first epoch of a data set, made ahead of its reader; any other sample is made here.
+
+    Args:
+        samples: The data set, which names itself and its frames.
+        make: Sample `index` of its first epoch, as any process makes it.
+        workers: As `walt_train.cluster.map_tasks` takes it.
+    """
+
+    def __init__(self, samples: Samples, make: Callable[[int], AmodalSample], workers: str | int) -> None:
+        self._samples = samples
+        self._next = 0
+        self._coming: Iterator[AmodalSample] = map_tasks(
+            make, range(len(samples)), workers=workers, name="sample {}".format
+        )
+
+    @property
+    def sha256(self) -> str:
+        """As of the samples alone: who made them does not matter."""
+        return self._samples.sha256
+
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        """Size of the camera's frames, pixels."""
+        return self._samples.frame_wh
+
+    @property
+    def labels(self) -> Sequence[Label]:
+        """The classes that occur."""
+        return self._samples.labels
+
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+        return len(self._samples)
+
+    def sample(self, epoch: int, index: int) -> AmodalSample:
+        """Sample `index` of `epoch`.
+
+        Raises:
+            TaskError: The workers failed.
+        """
+        if (epoch, index) != (0, self._next):
+            return self._samples.sample(epoch, index)
+        self._next += 1
+        return next(self._coming)
+
+    def close(self) -> None:
+        """Ends the workers; called for by `contextlib.closing`."""
+        if isinstance(self._coming, Iterator) and hasattr(self._coming, "close"):
+            self._coming.close()
+
+
+def compose_to_disk(
+    composites: Composites, out: Path, info: Mapping[str, Any], *, workers: str | int = 0
+) -> Iterator[int]:
+    """Writes composites as `write_samples` does, made by any number of workers; `walt-train compose` calls it.
+
+    Args:
+        composites: Which.
+        out: Gets `images/` and `annotations.json`.
+        info: Facts for the file's `info`.
+        workers: As `walt_train.cluster.map_tasks` takes it; 0 makes them here.
+
+    Yields:
+        The number of composites written so far.
+
+    Raises:
+        ClipArtError: The folder is missing, malformed or not enough for the split.
+        OutputError: The folder cannot be written.
+        TaskError: A worker failed.
+        UsageError: A number is out of its range, or Ray is wanted and missing.
+    """
+    samples = composites.open()
+    if Workers.parse(workers).kind == "here":
+        yield from write_samples(out, samples, info)
+        return
+    with closing(AheadSamples(samples, composites, workers)) as ahead:
+        yield from write_samples(out, ahead, info)
