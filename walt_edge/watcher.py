@@ -81,6 +81,7 @@ class Watcher:
         rejected_by_reason: How many objects gave no crop, by the reason that spoke against most of their views.
         objects_seen: Tracks that ended and were more than a flicker.
         crops_chosen: Crops released.
+        judge: What judges at the camera's present position: it knows its static occluders.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class Watcher:
         self._plate = None
         self._followed_s = self._relearned_s = self._calm_s = self._began_s
         self._drift = DriftWatch(settings)
-        self._judge = Judge((width, height), settings, self._onlookers)
+        self.judge = Judge((width, height), settings, self._onlookers)
         self._restless = Restlessness((width, height), settings)
         self._found_s = self._began_s
         self._publisher = PlatePublisher(self._origin, self._anonymiser, settings)
@@ -250,16 +251,16 @@ class Watcher:
         outlines = find_silhouettes(motion, self._settings)
         boxes = np.array([s.patch.box_xyxy for s in outlines], np.float64).reshape(-1, 4)
         matches = self._tracker.update(boxes, [s.patch.area for s in outlines], time_s)
-        sightings = self._judge.judge(frame, plate.known, motion, outlines, matches)
+        sightings = self.judge.judge(frame, plate.known, motion, outlines, matches)
         seen = sightings + self._onlookers_in(frame.bgr, outlines, time_s)
         image = self._anonymiser(frame.bgr, seen, self._foreign(motion, outlines) | self._restless.mask)
-        self._judge.keep_views(frame, image, sightings)
+        self.judge.keep_views(frame, image, sightings)
         self._tend_plate(frame, plate, motion, sightings, matches)
         self._publisher.offer(image, frame.captured)
         self._newest = frame.captured
         sealed = tuple(one for track in self._tracker.ended(time_s) for one in self._close(track))
-        for track in self._judge.overdue(time_s):
-            sealed += tuple(self._send(self._judge.release(track), track))
+        for track in self.judge.overdue(time_s):
+            sealed += tuple(self._send(self.judge.release(track), track))
         if self._publisher.due(plate.bgr, plate.known, frame.captured):
             sealed += (self._publish(plate, frame.captured),)
         return Step(image, tuple(sightings), sealed)
@@ -348,7 +349,7 @@ class Watcher:
         time_s = frame.captured.media_time_s
         if time_s - self._found_s >= self._settings.restless_find_s:
             self._found_s = time_s
-            self._restless.find(plate, self._judge.sizes)
+            self._restless.find(plate, self.judge.sizes)
 
     # -- crops --------------------------------------------------------------------------------------------
 
@@ -356,7 +357,7 @@ class Watcher:
         """Ends a track and seals the views of it that are worth sending."""
         if track.sightings < self._settings.track_sightings_min:
             return []
-        views, against = self._judge.close(track)
+        views, against = self.judge.close(track)
         self.objects_seen += 1
         if against is not None:
             self.rejected_by_reason[against.value] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import re
 import sys
@@ -13,13 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from walt_edge.camera import Camera, Frame, open_camera
+from walt_edge.clip_folder import write_images
 from walt_edge.contract.clipart import Clip, ClipArt, Plate, write_clipart
 from walt_edge.contract.errors import UsageError, WaltError
-from walt_edge.contract.messages import CropHeader, PlateHeader
 from walt_edge.contract.topics import check_name
 from walt_edge.faces import find_faces
 from walt_edge.overview import Overview
-from walt_edge.privacy import Anonymiser, SealedEnvelope
+from walt_edge.privacy import Anonymiser
 from walt_edge.runtimes import Teacher
 from walt_edge.watcher import Watcher
 
@@ -63,38 +62,20 @@ def run(args: argparse.Namespace) -> int:
         count, frame_wh = count + 1, (frame.bgr.shape[1], frame.bgr.shape[0])
     sealed += watcher.finish()
     _check_any(args, watcher, count)
-    clips, plates = _write_images(args.out, sealed)
+    clips, plates = write_images(args.out, sealed)
     rejected = {str(reason): number for reason, number in watcher.rejected_by_reason.most_common()}
-    clipart = ClipArt(camera=camera, frame_wh=frame_wh, plates=plates, clips=clips, rejected_by_reason=rejected)
+    clipart = ClipArt(
+        camera=camera,
+        frame_wh=frame_wh,
+        plates=plates,
+        clips=clips,
+        rejected_by_reason=rejected,
+        static=watcher.judge.occluders.things(),
+    )
     path = write_clipart(args.out, clipart)
     overview.write(args.out / "overview.jpg", sealed, rejected)
     print(_summary(path, watcher, clips, plates, count))  # noqa: T201 - the command's answer
     return 0
-
-
-def _write_images(folder: Path, sealed: list[SealedEnvelope]) -> tuple[list[Clip], list[Plate]]:
-    """Writes every image, named by its hash; returns the records that name them."""
-    clips, plates = [], []
-    for one in sealed:
-        header = one.envelope.header
-        if isinstance(header, CropHeader):
-            clips.append(Clip(header=header, image=_write_image(folder, "crops", one)))
-        elif isinstance(header, PlateHeader):
-            plates.append(Plate(id=one.id, header=header, image=_write_image(folder, "plates", one)))
-    return clips, plates
-
-
-def _write_image(folder: Path, kind: str, sealed: SealedEnvelope) -> str:
-    image = sealed.envelope.image
-    suffix = ".jpg" if sealed.envelope.media_type == "image/jpeg" else ".png"
-    name = f"{kind}/{hashlib.sha256(image).hexdigest()}{suffix}"
-    path = folder / name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(image)
-    except OSError as error:
-        raise WaltError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
-    return name
 
 
 def _frames(args: argparse.Namespace, what: str) -> Iterator[Frame]:

@@ -3,6 +3,9 @@
 A pixel of a static occluder never changes while parts of one object show on both sides of it. So two counts are kept
 for each pixel: how many objects covered it, and how many left it as a gap between their parts. Where gaps outweigh
 covers lies a seed; it grows over the hole that it lies in, where nobody was seen while many were beside it.
+
+Where an occluder touches the ground follows from its own lowest row, corrected by the objects: it stands nearer than
+the feet of all that passed behind it, and farther than the feet of those that passed before it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from walt_edge.contract.masks import Mask, PatchMask
+from walt_edge.contract.clipart import StaticThing
+from walt_edge.contract.masks import Mask, PatchMask, encode_rle
 from walt_edge.vision.settings import WatchSettings
 
 _EVERY = 3
@@ -23,6 +27,29 @@ _HOLE_SHARE = 0.15
 _WIDEST = 0.12  # of the frame's height: a sign, a trunk
 _BRIDGE_WIDTH = 0.6
 _BRIDGE_HEIGHT = 0.7
+_THING_PX = 20
+_PASSED_SHARE = 0.3  # of a thing's pixels: whoever covered less only brushed it
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OccluderCounts:
+    """What a map was learned from; maps of one camera position add up.
+
+    Attributes:
+        hits: (H, W) objects that covered the pixel.
+        misses: (H, W) objects that left it as a gap.
+        behind_y: (H, W) lowest ground row of those that left a gap; 0 where none did.
+        before_y: (H, W) highest ground row of those that covered it; infinite where none did.
+        size_px: Median height of the objects; 0 before the first.
+    """
+
+    hits: Rows
+    misses: Rows
+    behind_y: Rows
+    before_y: Rows
+    size_px: float
 
 
 class StaticOccluders:
@@ -38,6 +65,8 @@ class StaticOccluders:
         self._settings = settings
         self._hits = np.zeros((height, width), np.float32)
         self._misses = np.zeros((height, width), np.float32)
+        self._behind_y = np.zeros((height, width), np.float32)
+        self._before_y = np.full((height, width), np.inf, np.float32)
         self._sizes: deque[float] = deque(maxlen=300)
         self._age = 0
         self.mask: Mask = np.zeros((height, width), bool)
@@ -50,13 +79,54 @@ class StaticOccluders:
             if step.usable:
                 # Where a shadow falls, one sees the ground: nothing stands before it.
                 _paint(seen, PatchMask(step.own.x, step.own.y, step.own.mask | step.changed))
-                _paint(bridged, _bridged(step))
+                gap = _bridged(step)
+                _paint(bridged, gap)
+                self._note_rows(step.own, gap)
         self._hits[seen] += 1
         self._misses[bridged & ~seen] += 1
         self._sizes.extend(float(step.own.mask.shape[0]) for step in trail[:: max(1, len(trail) // 3)])
         self._age += 1
         if self._age % _EVERY == 0:
             self.mask = self._find()
+
+    def _note_rows(self, own: PatchMask, gap: PatchMask) -> None:
+        """Which ground rows passed behind and before each pixel."""
+        x0, y0, x1, y1 = own.box_xyxy
+        foot = np.float32(y0 + np.flatnonzero(own.mask.any(axis=1))[-1] + 1)
+        behind, before = self._behind_y[y0:y1, x0:x1], self._before_y[y0:y1, x0:x1]
+        behind[gap.mask] = np.maximum(behind[gap.mask], foot)
+        before[own.mask] = np.minimum(before[own.mask], foot)
+
+    def counts(self) -> OccluderCounts:
+        """What was counted so far."""
+        size = float(np.median(self._sizes)) if self._sizes else 0.0
+        return OccluderCounts(self._hits, self._misses, self._behind_y, self._before_y, size)
+
+    def absorb(self, counts: OccluderCounts) -> None:
+        """Adds what another watch of the same position counted, and looks again."""
+        self._hits += counts.hits
+        self._misses += counts.misses
+        np.maximum(self._behind_y, counts.behind_y, out=self._behind_y)
+        np.minimum(self._before_y, counts.before_y, out=self._before_y)
+        if counts.size_px > 0:
+            self._sizes.append(counts.size_px)
+        self.mask = self._find()
+
+    def things(self) -> list[StaticThing]:
+        """Each connected occluder with the row at which it touches the ground."""
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(self.mask.astype(np.uint8), connectivity=8)
+        own = [labels == index for index in range(1, count) if stats[index, cv2.CC_STAT_AREA] >= _THING_PX]
+        return [StaticThing(mask=encode_rle(mask), ground_y=self._ground_y(mask)) for mask in own]
+
+    def _ground_y(self, mask: Mask) -> float:
+        """The lowest row, moved between those who passed behind and those who passed before."""
+        lowest = float(np.flatnonzero(mask.any(axis=1))[-1] + 1)
+        behind, before = self._behind_y[mask], self._before_y[mask]
+        passed = behind[behind > 0]
+        low = float(np.quantile(passed, 0.9)) if passed.size >= _PASSED_SHARE * behind.size else 0.0
+        crossed = before[np.isfinite(before) & (before > low)]
+        high = float(np.median(crossed)) if crossed.size >= _PASSED_SHARE * before.size else float(len(self.mask))
+        return float(np.clip(lowest, low, max(low, high)))
 
     def _find(self) -> Mask:
         """Seeds where misses outweigh hits, grown over the hole in the traffic that they lie in."""
