@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from walt_train.engine.checkpoint import CheckpointManifest, write_checkpoint
+from walt_train.engine.segments import Segment
+from walt_train.model.branches.branch import ROI_SIDE
+from walt_train.model.branches.walt import MaskHead, WaltHeads
 from walt_train.model.cost import count_parameters
-from walt_train.model.mask_heads import ROI_SIDE, MaskHead
-from walt_train.model.waltnet import WaltNet
+from walt_train.model.waltnet import WaltNet, pool_rois
 from walt_train.recipes.demo import demo
+from walt_train.recipes.parts import SmallBackbone, WaltBranch
 from walt_train.recipes.recipe import Recipe
 
 SIZE_WH = (128, 96)
@@ -29,12 +32,11 @@ def small_recipe() -> Recipe:
     network = msgspec.structs.replace(
         recipe.network,
         input_wh=SIZE_WH,
-        stem_channels=8,
-        stage_channels=(8, 8, 16, 16),
+        backbone=SmallBackbone(stem=8, stages=(8, 8, 16, 16), blocks=(1, 1, 1, 1)),
+        branch=WaltBranch(width=8),
         feature_channels=8,
         anchors_wh=((10.0, 24.0), (30.0, 16.0), (44.0, 30.0)),
         box_width=16,
-        mask_width=8,
     )
     return msgspec.structs.replace(recipe, network=network)
 
@@ -65,9 +67,10 @@ def _balance_masks(net: WaltNet) -> None:
     """Moves what the mask heads find likely to where masks are neither full nor empty."""
     feature = net.features(torch.from_numpy(noise(0)[None]))
     boxes = net.classify(feature, net.propose(feature))[0]
-    pooled = net.roi_features(feature, boxes, ROI_SIDE)
+    pooled = pool_rois(feature, torch.nn.functional.pad(boxes, (1, 0)), ROI_SIDE)
     shares = torch.tensor([[1.0, 3.0, 3.0, 0.0], [4.8, 3.0, 3.0, 0.0], [4.5, 3.0, 3.0, 0.0]])
-    for head, likely in zip(net.mask_heads.heads, shares, strict=True):
+    assert isinstance(net.branch, WaltHeads)
+    for head, likely in zip(net.branch.heads.values(), shares, strict=True):
         assert isinstance(head, MaskHead)
         head.classes.weight.normal_(0, 8)
         bias = head.classes.bias
@@ -97,7 +100,7 @@ def write_small_checkpoint(folder: Path, *, golden: int = 2) -> Path:
         gflops=0.05,
         score_threshold=SCORE_THRESHOLD,
         validation={},
-        processes=1,
+        processes=(Segment(0, 1),),
         walt_version="0.1.0",
         torch_version=str(torch.__version__),
     )

@@ -1,7 +1,6 @@
 """The network's forward pass as one module that can be traced: one picture in, four tensors out.
 
-The parts are the trained module's own and stay as they are. What is restated is how they follow each other, without
-the switches of training, with every number of objects as a size that is known only when the graph runs.
+It is the trained module's own, with every number of objects as a size that is known only when the graph runs.
 """
 
 from __future__ import annotations
@@ -31,9 +30,8 @@ class TraceableWaltNet(nn.Module):
 
         Pixels are normalised here, so that every runtime takes what a camera gives.
         """
-        feature = self.net.features(image)
-        boxes, scores, labels = self.net.classify(feature, self.net.propose(feature))
-        return boxes, scores, labels, self.net.masks(feature, boxes, labels)
+        found: tuple[Tensor, Tensor, Tensor, Tensor] = self.net(image)
+        return found
 
     def example(self) -> Tensor:
         """An input of the right size and type; its values do not matter."""

@@ -12,7 +12,7 @@ from walt_export.parity import Parity, TorchNetwork, check_parity
 from tests.checkpoints import EVEN_LEVEL, SCORE_THRESHOLD, SIZE_WH, noise, small_net
 from walt_edge.runtimes.network import Candidates, Network
 from walt_edge.runtimes.walt_onnx import WaltOnnx
-from walt_train.model.mask_heads import MaskHead
+from walt_train.model.branches.walt import MaskHead, WaltHeads
 from walt_train.model.waltnet import WaltNet
 
 EVEN = np.full((SIZE_WH[1], SIZE_WH[0], 3), EVEN_LEVEL, np.uint8)
@@ -54,7 +54,8 @@ def surer(net: WaltNet) -> None:
 
 
 def other_masks(net: WaltNet) -> None:
-    for head in net.mask_heads.heads:
+    assert isinstance(net.branch, WaltHeads)
+    for head in net.branch.heads.values():
         assert isinstance(head, MaskHead)
         assert head.classes.bias is not None
         head.classes.bias[0] += 0.5

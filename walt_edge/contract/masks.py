@@ -163,6 +163,11 @@ class PatchMask:
         height, width = self.mask.shape
         return self.x, self.y, self.x + width, self.y + height
 
+    def tight(self) -> PatchMask:
+        """The same mask in the smallest patch that holds it; an empty one gives a 0x0 patch at the origin."""
+        inner = PatchMask.from_full(self.mask)
+        return PatchMask(self.x + inner.x, self.y + inner.y, inner.mask) if inner.mask.size else inner
+
     @property
     def area(self) -> int:
         """Number of pixels in the mask."""

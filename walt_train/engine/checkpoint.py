@@ -14,14 +14,23 @@ from torch import Tensor
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.files import write_whole
 from walt_train.engine.plan import CHECKPOINT
+from walt_train.engine.segments import Segment
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes.recipe import Recipe
 
 MANIFEST = "manifest.json"
+VERSION = 2
+"""Of checkpoints: 2 says in the recipe which backbone and which branch the network has."""
 
 
 class CheckpointError(WaltError):
     """A checkpoint is missing, corrupt or of another make."""
+
+
+class _Version(msgspec.Struct):
+    """What can be read of every manifest."""
+
+    version: int = 1
 
 
 class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +47,10 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
         gflops: For a picture with as many candidates as there can be.
         score_threshold: From which on a detection is believed.
         validation: Figures on the validation split, by name.
-        processes: That trained together.
+        processes: How many trained together, and from which step on.
         walt_version: Of this package.
         torch_version: Of torch.
+        version: Of this format.
     """
 
     recipe: Recipe
@@ -53,9 +63,10 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     gflops: float
     score_threshold: float
     validation: dict[str, float | None]
-    processes: int
+    processes: tuple[Segment, ...]
     walt_version: str
     torch_version: str
+    version: int = VERSION
 
 
 def write_checkpoint(folder: Path, state: dict[str, Tensor], manifest: CheckpointManifest) -> Path:
@@ -84,6 +95,7 @@ def load_model(path: Path) -> tuple[WaltNet, CheckpointManifest]:
     try:
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
+        _check_version(msgspec.json.decode(content["manifest"], type=_Version).version, file)
         manifest = msgspec.json.decode(content["manifest"], type=CheckpointManifest)
         net = WaltNet(manifest.recipe.network)
         net.load_state_dict(content["state_dict"])
@@ -93,6 +105,13 @@ def load_model(path: Path) -> tuple[WaltNet, CheckpointManifest]:
             f"{file} is no checkpoint of this version of walt-train ({first[:120]}): train again"
         ) from error
     return net.eval(), manifest
+
+
+def _check_version(found: int, file: Path) -> None:
+    if found != VERSION:
+        raise CheckpointError(
+            f"{file} is a checkpoint of version {found}, this walt-train reads {VERSION}: train again"
+        )
 
 
 def _read(file: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Exact soft targets of the three mask heads.
+"""Exact soft targets of an object's layers.
 
 A class map says for each pixel what lies there: nothing, person, vehicle or static. A cell's target is the share of
 its area that each class covers: an integral image of the class map, sampled bilinearly at the cell's corners, gives
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.masks import PatchMask
 from walt_train.data.sample import AmodalSample
-from walt_train.model.mask_heads import CHANNELS, MAP_SIDE, STATIC_CHANNEL
+from walt_train.model.branches.branch import CHANNELS, MAP_SIDE, STATIC_CHANNEL
 
 IntBox = tuple[int, int, int, int]
 
@@ -27,14 +27,22 @@ class ObjectLayers:
 
     Attributes:
         window_xyxy: Half-open, pixels of the frame.
-        class_maps: (3, h, w) uint8 head channels, in the order of `Head`: the object's own class, that of the
-            nearest thing before it, that of the nearest object behind it; 0 where there is none.
-        visible_area: Pixels of the object that nothing hides, in the whole frame.
+        class_maps: (4, h, w) uint8 channels, in the order of `Layer`: the object's own class, that of the nearest
+            thing before it, that of the nearest object behind it, its own where nothing is before it; 0 where
+            there is none.
     """
 
     window_xyxy: IntBox
     class_maps: NDArray[np.uint8]
-    visible_area: int
+
+
+def visible_masks(sample: AmodalSample) -> list[PatchMask]:
+    """What the camera sees of every object, each in the window of its amodal mask."""
+    hidden = _sweep_from_front(sample, [thing.amodal.box_xyxy for thing in sample.objects])
+    return [
+        PatchMask(thing.amodal.x, thing.amodal.y, thing.amodal.mask & (before == 0))
+        for thing, before in zip(sample.objects, hidden, strict=True)
+    ]
 
 
 def object_layers(sample: AmodalSample, windows: Sequence[IntBox]) -> list[ObjectLayers]:
@@ -44,25 +52,25 @@ def object_layers(sample: AmodalSample, windows: Sequence[IntBox]) -> list[Objec
         sample: Objects nearest first.
         windows: One for each object, half-open xyxy inside the frame.
     """
-    before, visible = _sweep_from_front(sample, windows)
-    behind = _sweep_from_back(sample, windows)
-    return [
-        ObjectLayers(window, np.stack([_crop_mask(thing.amodal, int(thing.label), window), front, back]), area)
-        for thing, window, front, back, area in zip(sample.objects, windows, before, behind, visible, strict=True)
-    ]
+    layers = []
+    before, behind = _sweep_from_front(sample, windows), _sweep_from_back(sample, windows)
+    for thing, window, front, back in zip(sample.objects, windows, before, behind, strict=True):
+        whole = _crop_mask(thing.amodal, int(thing.label), window)
+        layers.append(ObjectLayers(window, np.stack([whole, front, back, whole * (front == 0)])))
+    return layers
 
 
-def _sweep_from_front(sample: AmodalSample, windows: Sequence[IntBox]) -> tuple[list[NDArray[np.uint8]], list[int]]:
+def _sweep_from_front(sample: AmodalSample, windows: Sequence[IntBox]) -> list[NDArray[np.uint8]]:
+    """Channel of the nearest thing before each object, in its window."""
     canvas = np.zeros(sample.image_bgr.shape[:2], np.uint8)
     waiting = sorted(sample.static, key=lambda pair: pair[0])
-    before, visible = [], []
+    before = []
     for order, (thing, window) in enumerate(zip(sample.objects, windows, strict=True)):
         while waiting and waiting[0][0] <= order:
             _paint_free(canvas, waiting.pop(0)[1], STATIC_CHANNEL)
         before.append(_crop(canvas, window).copy())
-        visible.append(int(np.count_nonzero(thing.amodal.mask & (_crop(canvas, thing.amodal.box_xyxy) == 0))))
         _paint_free(canvas, thing.amodal, int(thing.label))
-    return before, visible
+    return before
 
 
 def _sweep_from_back(sample: AmodalSample, windows: Sequence[IntBox]) -> list[NDArray[np.uint8]]:
@@ -90,14 +98,14 @@ def _crop_mask(patch: PatchMask, channel: int, window: IntBox) -> NDArray[np.uin
 
 
 def soft_targets(layers: ObjectLayers, rois_xyxy: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Targets of the three heads for boxes of the frame.
+    """Targets of all layers for boxes of the frame.
 
     Args:
         layers: Its window holds every RoI, as far as the RoI lies in the frame.
         rois_xyxy: (R, 4), pixels of the frame; what lies outside the frame counts as background.
 
     Returns:
-        (R, 3, CHANNELS, MAP_SIDE, MAP_SIDE) shares that add up to 1 over the channels.
+        (R, 4, CHANNELS, MAP_SIDE, MAP_SIDE) shares, in the order of `Layer`, that add up to 1 over the channels.
     """
     x0, y0 = layers.window_xyxy[:2]
     local = rois_xyxy - np.array([x0, y0, x0, y0])

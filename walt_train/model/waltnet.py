@@ -14,7 +14,8 @@ from torch.nn import functional
 from torchvision.ops import nms, roi_align
 
 from walt_train.model.backbone import Backbone, PictureInput
-from walt_train.model.mask_heads import ROI_SIDE, MaskHeads, layer_maps
+from walt_train.model.branches import build_branch
+from walt_train.model.branches.branch import ROI_SIDE, Maps
 from walt_train.recipes.recipe import Network
 
 STRIDE = 4
@@ -89,14 +90,14 @@ class WaltNet(nn.Module):
         self.input = PictureInput(network.input_wh, background=network.background)
         self.backbone = Backbone(
             inside=self.input.channels,
-            stem=network.stem_channels,
-            stages=network.stage_channels,
-            blocks=network.stage_blocks,
+            stem=network.backbone.stem,
+            stages=network.backbone.stages,
+            blocks=network.backbone.blocks,
             outside=width,
         )
         self.proposal_head = ProposalHead(width, len(network.anchors_wh))
         self.box_head = BoxHead(width, network.box_width)
-        self.mask_heads = MaskHeads(width, network.mask_width)
+        self.branch = build_branch(network.branch, width)
         self.register_buffer("anchors", _anchor_grid(network), persistent=False)
 
     def features(self, pictures: Tensor, scenes: Tensor | None = None) -> Tensor:
@@ -120,7 +121,7 @@ class WaltNet(nn.Module):
     def classify(self, feature: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates, best first: boxes (N, 4), scores (N,), labels (N,) int64 Label values."""
         network = self.network
-        logits, deltas = self.box_head(self.roi_features(feature, proposals, BOX_SIDE))
+        logits, deltas = self.box_head(pool_rois(feature, _rois(proposals), BOX_SIDE))
         deltas = deltas * deltas.new_tensor(BOX_SPREAD)
         boxes = self._clip(decode_boxes(proposals, deltas)).repeat_interleave(CLASSES, dim=0)
         scores = logits.softmax(dim=1)[:, :CLASSES].reshape(-1)
@@ -132,14 +133,21 @@ class WaltNet(nn.Module):
         kept = nms(boxes + apart, scores, network.nms_iou)[: network.candidates]
         return boxes[kept], scores[kept], labels[kept]
 
-    def masks(self, feature: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        """Layer maps (N, 3, 28, 28) of one picture's boxes (N, 4) with Label values (N,)."""
-        return layer_maps(self.mask_heads(self.roi_features(feature, boxes, ROI_SIDE)), labels)
+    def masks(self, feature: Tensor, boxes: Tensor, labels: Tensor) -> Maps:
+        """Layer maps and quality of one picture's boxes (N, 4) with Label values (N,)."""
+        rois = _rois(boxes)
+        raw = self.branch(pool_rois(feature, rois, ROI_SIDE), pool_rois(feature, rois, BOX_SIDE))
+        return self.branch.maps(raw, labels)
 
-    def roi_features(self, feature: Tensor, boxes: Tensor, side: int) -> Tensor:
-        """(N, C, side, side) of one picture's boxes (N, 4) xyxy."""
-        rois = torch.cat([boxes.new_zeros(boxes.shape[0], 1), boxes], dim=1)
-        return pool_rois(feature, rois, side)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `predict` does, in a way that can be traced."""
+        feature = self.features(image)
+        boxes, scores, labels = self.classify(feature, self.propose(feature))
+        layers, quality = self.masks(feature, boxes, labels)
+        if quality is None:
+            return boxes, scores, labels, layers
+        scores, order = (scores * quality).sort(descending=True, stable=True)
+        return boxes[order], scores, labels[order], layers[order]
 
     @torch.no_grad()
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -154,13 +162,16 @@ class WaltNet(nn.Module):
             labels: (N,) int64 Label values.
             maps: (N, 3, 28, 28) float32, 0..1: amodal, occluder, occluded.
         """
-        feature = self.features(image)
-        boxes, scores, labels = self.classify(feature, self.propose(feature))
-        return boxes, scores, labels, self.masks(feature, boxes, labels)
+        return self.forward(image)
 
     def _clip(self, boxes: Tensor) -> Tensor:
         width, height = self.network.input_wh
         return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+
+
+def _rois(boxes: Tensor) -> Tensor:
+    """(N, 5) of the only picture's boxes (N, 4)."""
+    return torch.cat([boxes.new_zeros(boxes.shape[0], 1), boxes], dim=1)
 
 
 def pool_rois(feature: Tensor, rois: Tensor, side: int) -> Tensor:

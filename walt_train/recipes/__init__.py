@@ -7,7 +7,14 @@ from types import MappingProxyType
 
 from walt_edge.contract.errors import UsageError
 from walt_train.recipes.demo import demo
-from walt_train.recipes.recipe import MaskLoss, Network, Recipe, Training
+from walt_train.recipes.parts import (
+    AsnBranch,
+    BcnetBranch,
+    MaskRcnnBranch,
+    SmallBackbone,
+    WaltBranch,
+)
+from walt_train.recipes.recipe import Network, Recipe, Training
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType({"demo": demo})
 
@@ -23,4 +30,15 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]()
 
 
-__all__ = ["RECIPES", "MaskLoss", "Network", "Recipe", "Training", "find_recipe"]
+__all__ = [
+    "RECIPES",
+    "AsnBranch",
+    "BcnetBranch",
+    "MaskRcnnBranch",
+    "Network",
+    "Recipe",
+    "SmallBackbone",
+    "Training",
+    "WaltBranch",
+    "find_recipe",
+]

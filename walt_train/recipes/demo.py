@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from walt_train.recipes.parts import SmallBackbone, WaltBranch
 from walt_train.recipes.recipe import Network, Recipe, Training
 
 
@@ -11,12 +12,10 @@ def demo() -> Recipe:
         name="demo",
         network=Network(
             input_wh=(320, 192),
-            stem_channels=16,
-            stage_channels=(24, 48, 96, 128),
-            stage_blocks=(1, 1, 1, 1),
+            backbone=SmallBackbone(stem=16, stages=(24, 48, 96, 128), blocks=(1, 1, 1, 1)),
+            branch=WaltBranch(width=24),
             feature_channels=32,
             box_width=96,
-            mask_width=24,
         ),
         training=Training(steps=800, batch=8, learning_rate=2e-3),
     )

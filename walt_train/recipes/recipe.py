@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+from walt_train.recipes.parts import AnyBackbone, AnyBranch
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -10,9 +14,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         input_wh: Size of the letterboxed picture, pixels; multiples of 32.
-        stem_channels: At stride 2.
-        stage_channels: Of the residual stages at strides 4, 8, 16 and 32.
-        stage_blocks: Residual blocks of each stage.
+        backbone: What sees the whole picture.
+        branch: What sees an object's layers: the method.
         feature_channels: Of the one feature map at stride 4 that all heads read.
         anchors_wh: Proposal shapes in pixels of the input; empty: `anchors` many are fitted to the data.
         anchors: How many to fit.
@@ -22,14 +25,13 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         nms_iou: Box IoU above which the lower score is dropped, loose: neighbours that overlap stay.
         score_floor: Candidates below it are dropped.
         box_width: Of the two fully connected layers of the box head.
-        mask_width: Channels of each mask head.
+        box_target: Whether boxes hold the whole object, or what is seen of it.
         background: Whether the network is told the camera's empty scene.
     """
 
     input_wh: tuple[int, int]
-    stem_channels: int
-    stage_channels: tuple[int, int, int, int]
-    stage_blocks: tuple[int, int, int, int]
+    backbone: AnyBackbone
+    branch: AnyBranch
     feature_channels: int
     anchors_wh: tuple[tuple[float, float], ...] = ()
     anchors: int = 6
@@ -39,16 +41,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     nms_iou: float = 0.8
     score_floor: float = 0.02
     box_width: int
-    mask_width: int
+    box_target: Literal["amodal", "visible"] = "amodal"
     background: bool = True
-
-
-class MaskLoss(msgspec.Struct, frozen=True, kw_only=True):
-    """Weights of the three heads' losses; 0 turns a head's supervision off, for ablations."""
-
-    amodal: float = 1.0
-    occluder: float = 0.5
-    occluded: float = 0.5
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +61,6 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         shift_chance: That a picture is moved together with its empty scene, so that the border cuts objects:
             mining takes only whole ones.
         shift: How far at most, in parts of the frame's sides.
-        mask_loss: Weights of the mask heads.
         per_epoch: Pictures composed for an epoch.
         resume_every: Steps between two resume states.
         validation: Pictures the score threshold is chosen on.
@@ -84,7 +77,6 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     roi_jitter: float = 0.06
     shift_chance: float = 0.35
     shift: float = 0.25
-    mask_loss: MaskLoss = MaskLoss()
     per_epoch: int = 1000
     resume_every: int = 50
     validation: int = 60

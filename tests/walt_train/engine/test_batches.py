@@ -9,8 +9,10 @@ from tests.walt_train.engine.shapes import SCENE, Shapes, drawn_sample, tiny_rec
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_train.data.sample import AmodalObject, AmodalSample
-from walt_train.engine.batches import PAD_LEVEL, StepBatches, Steps, make_example, step_loader, survey
-from walt_train.model.mask_heads import Head
+from walt_train.engine.batches import StepBatches, Steps, step_loader, survey
+from walt_train.engine.examples import PAD_LEVEL, make_example
+from walt_train.engine.segments import Segment
+from walt_train.model.branches.branch import Layer
 from walt_train.recipes import Recipe
 
 
@@ -43,7 +45,7 @@ def test_a_batch_depends_on_the_step_alone(recipe: Recipe) -> None:
 def test_an_epoch_shows_every_picture_once_whatever_the_processes(recipe: Recipe) -> None:
     alone = [StepBatches(Shapes(), SCENE, recipe, seed=0)[step]["pictures"] for step in range(4)]
     pair = [
-        StepBatches(Shapes(), SCENE, recipe, seed=0, rank=rank, world=2)[step]["pictures"]
+        StepBatches(Shapes(), SCENE, recipe, seed=0, rank=rank, segments=(Segment(0, 2),))[step]["pictures"]
         for step in range(2)
         for rank in range(2)
     ]
@@ -68,9 +70,9 @@ def test_boxes_and_rois_are_in_pixels_of_the_input(recipe: Recipe) -> None:
     example = make_example(sample, SCENE, recipe, np.random.default_rng(0))
     assert example.picture.shape == (64, 96, 3)
     np.testing.assert_allclose(example.boxes[0] * 2, sample.objects[0].amodal.box_xyxy)
-    assert example.targets.shape[:2] == (len(example.rois), len(Head))
+    assert example.targets.shape[:2] == (len(example.rois), len(Layer))
     np.testing.assert_allclose(example.targets.sum(axis=2), 1, atol=1e-5)
-    covered = 1 - example.targets[:, Head.AMODAL, 0]
+    covered = 1 - example.targets[:, Layer.AMODAL, 0]
     assert (covered.mean(axis=(1, 2)) > 0.4).all()
 
 

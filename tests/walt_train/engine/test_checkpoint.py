@@ -12,7 +12,8 @@ from walt_train.engine.checkpoint import (
     load_model,
     write_checkpoint,
 )
-from walt_train.engine.plan import CHECKPOINT, FitError, Plan, settle
+from walt_train.engine.plan import CHECKPOINT, FitError, Plan, State, settle
+from walt_train.engine.segments import Segment
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes import Recipe
 
@@ -37,7 +38,7 @@ def manifest(recipe: Recipe) -> CheckpointManifest:
         gflops=0.1,
         score_threshold=0.4,
         validation={"mask_iou_0.5": None},
-        processes=1,
+        processes=(Segment(0, 1),),
         walt_version="0",
         torch_version="0",
     )
@@ -97,10 +98,23 @@ def test_another_makes_file_is_one_line(tmp_path: Path, content: object) -> None
 def test_weights_that_do_not_fit_the_manifest_are_refused(
     tmp_path: Path, recipe: Recipe, manifest: CheckpointManifest
 ) -> None:
-    network = msgspec.structs.replace(recipe.network, mask_width=6)
+    network = msgspec.structs.replace(recipe.network, box_width=6)
     path = write_checkpoint(tmp_path, WaltNet(network).state_dict(), manifest)
     with pytest.raises(CheckpointError, match="train again"):
         load_model(path)
+
+
+def test_a_checkpoint_of_before_is_told_by_its_version(
+    tmp_path: Path, recipe: Recipe, manifest: CheckpointManifest
+) -> None:
+    old = msgspec.structs.replace(manifest, version=1)
+    path = write_checkpoint(tmp_path, WaltNet(recipe.network).state_dict(), old)
+    with pytest.raises(CheckpointError, match="of version 1, this walt-train reads 2: train again"):
+        load_model(path)
+    bare = {"manifest": '{"recipe": {"network": {"stem_channels": 4}}}', "state_dict": {}}
+    torch.save(bare, tmp_path / CHECKPOINT)
+    with pytest.raises(CheckpointError, match="of version 1"):
+        load_model(tmp_path)
 
 
 class Evil:
@@ -122,8 +136,9 @@ PLAN = Plan(recipe=tiny_recipe(), seed=0, data_sha256="1" * 64, processes=1)
 def test_a_folder_belongs_to_one_training(tmp_path: Path) -> None:
     assert settle(PLAN, tmp_path) is None
     assert settle(PLAN, tmp_path) is None
-    torch.save({}, tmp_path / "resume" / "state.pth")
-    assert settle(PLAN, tmp_path) == tmp_path / "resume" / "state.pth"
+    state = State.after(50, tmp_path)
+    torch.save({}, state.path)
+    assert settle(PLAN, tmp_path) == state
 
 
 @pytest.mark.parametrize(

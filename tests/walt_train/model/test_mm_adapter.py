@@ -8,7 +8,7 @@ from tests.walt_train.engine.shapes import SCENE, Shapes, drawn_sample, tiny_rec
 from walt_train.engine.batches import StepBatches, survey
 from walt_train.model.mm_adapter import AmodalDetector
 from walt_train.model.waltnet import BOX_SPREAD, WaltNet, decode_boxes
-from walt_train.recipes import MaskLoss, Recipe
+from walt_train.recipes import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def net(recipe: Recipe) -> WaltNet:
 
 
 def test_every_weight_learns(recipe: Recipe, net: WaltNet) -> None:
-    detector = AmodalDetector(net, MaskLoss())
+    detector = AmodalDetector(net)
     total, shown = detector.parse_losses(detector(**StepBatches(Shapes(), SCENE, recipe, seed=0)[0]))
     total.backward()
 
@@ -44,27 +44,19 @@ def test_every_weight_learns(recipe: Recipe, net: WaltNet) -> None:
     assert dict(detector.named_parameters()).keys() == {f"net.{name}" for name, _ in net.named_parameters()}
 
 
-def test_a_head_without_a_loss_does_not_learn(recipe: Recipe, net: WaltNet) -> None:
-    detector = AmodalDetector(net, MaskLoss(occluded=0.0))
-    losses = detector(**StepBatches(Shapes(), SCENE, recipe, seed=0)[0])
-    assert "loss_occluded" not in losses
-    detector.parse_losses(losses)[0].backward()
-    assert all(weight.grad is None or not weight.grad.any() for weight in net.mask_heads.heads[2].parameters())
-
-
 def test_pictures_without_objects_have_finite_losses(recipe: Recipe, net: WaltNet) -> None:
     class Empty(Shapes):
         def sample(self, epoch, index):  # type: ignore[no-untyped-def]
             return replace(super().sample(epoch, index), objects=())
 
-    detector = AmodalDetector(net, MaskLoss())
+    detector = AmodalDetector(net)
     total, _ = detector.parse_losses(detector(**StepBatches(Empty(), SCENE, recipe, seed=0)[0]))
     total.backward()
     assert torch.isfinite(total)
 
 
 def test_proposals_are_mmdets(net: WaltNet) -> None:
-    detector = AmodalDetector(net.eval(), MaskLoss()).eval()
+    detector = AmodalDetector(net.eval()).eval()
     torch.nn.init.normal_(net.proposal_head.deltas.weight, std=0.2)
     picture = drawn_sample(1).image_bgr[::2, ::2]
     feature = net.features(torch.from_numpy(picture.copy())[None])
@@ -78,7 +70,7 @@ def test_proposals_are_mmdets(net: WaltNet) -> None:
 
 
 def test_boxes_are_decoded_as_mmdet_encodes_them(net: WaltNet) -> None:
-    coder = AmodalDetector(net, MaskLoss()).roi.bbox_head.bbox_coder
+    coder = AmodalDetector(net).roi.bbox_head.bbox_coder
     boxes = torch.tensor([[10.0, 10, 30, 60], [5, 8, 50, 30]])
     goals = torch.tensor([[12.0, 9, 36, 66], [5, 2, 44, 31]])
     deltas = coder.encode(boxes, goals) * torch.tensor(BOX_SPREAD)

@@ -8,8 +8,8 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_edge.vision.amodal import paste
 from walt_train.data.sample import AmodalObject, AmodalSample
-from walt_train.model.mask_heads import CHANNELS, MAP_SIDE, STATIC_CHANNEL, Head
-from walt_train.model.targets import area_shares, object_layers, soft_targets
+from walt_train.model.branches.branch import CHANNELS, MAP_SIDE, STATIC_CHANNEL, Layer
+from walt_train.model.targets import area_shares, object_layers, soft_targets, visible_masks
 
 
 def car(columns: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -109,14 +109,20 @@ def test_layers_name_the_nearest_before_and_the_nearest_behind(street: AmodalSam
     whole = (0, 0, 50, 40)
     first, car_layers, last = object_layers(street, [whole] * 3)
 
-    assert not first.class_maps[Head.OCCLUDER].any()
-    assert first.class_maps[Head.OCCLUDED][20, 11] == Label.VEHICLE
-    assert car_layers.class_maps[Head.OCCLUDER][20, 11] == Label.PERSON
-    assert car_layers.class_maps[Head.OCCLUDER][20, 26] == STATIC_CHANNEL
-    assert car_layers.class_maps[Head.OCCLUDED][20, 21] == Label.PERSON
-    assert last.class_maps[Head.OCCLUDER][20, 21] == Label.VEHICLE
-    assert not last.class_maps[Head.OCCLUDED].any()
-    assert [first.visible_area, car_layers.visible_area, last.visible_area] == [80, 24 * 12 - 4 * 12 - 2 * 12, 32]
+    assert not first.class_maps[Layer.OCCLUDER].any()
+    assert first.class_maps[Layer.OCCLUDED][20, 11] == Label.VEHICLE
+    assert car_layers.class_maps[Layer.OCCLUDER][20, 11] == Label.PERSON
+    assert car_layers.class_maps[Layer.OCCLUDER][20, 26] == STATIC_CHANNEL
+    assert car_layers.class_maps[Layer.OCCLUDED][20, 21] == Label.PERSON
+    assert last.class_maps[Layer.OCCLUDER][20, 21] == Label.VEHICLE
+    assert not last.class_maps[Layer.OCCLUDED].any()
+
+
+def test_what_is_seen_is_what_nothing_hides(street: AmodalSample) -> None:
+    masks = visible_masks(street)
+    assert [mask.area for mask in masks] == [80, 24 * 12 - 4 * 12 - 2 * 12, 32]
+    for layers, mask in zip(object_layers(street, [(0, 0, 50, 40)] * 3), masks, strict=True):
+        np.testing.assert_array_equal(layers.class_maps[Layer.VISIBLE] > 0, mask.full(40, 50))
 
 
 def test_a_window_cuts_without_moving(street: AmodalSample) -> None:
@@ -131,5 +137,5 @@ def test_a_window_cuts_without_moving(street: AmodalSample) -> None:
 def test_what_lies_outside_the_frame_is_background(street: AmodalSample) -> None:
     layers = object_layers(street, [(0, 0, 50, 40)] * 3)[0]
     targets = soft_targets(layers, np.array([[-20.0, -20.0, 0.0, 0.0]]))
-    assert targets.shape == (1, len(Head), CHANNELS, MAP_SIDE, MAP_SIDE)
+    assert targets.shape == (1, len(Layer), CHANNELS, MAP_SIDE, MAP_SIDE)
     np.testing.assert_allclose(targets[:, :, 0], 1)

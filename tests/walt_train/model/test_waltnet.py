@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from walt_train.model.anchors import fit_anchors
+from walt_train.model.branches.branch import MAP_SIDE
 from walt_train.model.cost import count_parameters, measure_gflops
-from walt_train.model.mask_heads import CHANNELS, MAP_SIDE, Head, MaskHeads, layer_maps, mask_losses
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes import RECIPES, Network, find_recipe
 
@@ -89,36 +89,6 @@ def test_the_empty_scene_is_an_input(network: Network) -> None:
     assert float(channels[:, 3:6].abs().max()) == 0
     plain = WaltNet(msgspec.structs.replace(network, background=False))
     assert plain.input(picture).shape == (1, 5, 192, 320)
-
-
-def test_maps_are_probabilities_of_the_class_before_and_behind() -> None:
-    logits = torch.full((1, 3, CHANNELS, MAP_SIDE, MAP_SIDE), -20.0)
-    logits[:, Head.AMODAL, 2] = 20
-    logits[:, Head.OCCLUDER, 3] = 20
-    logits[:, Head.OCCLUDED, 0] = 20
-    as_vehicle = layer_maps(logits, torch.tensor([2]))
-    as_person = layer_maps(logits, torch.tensor([1]))
-    torch.testing.assert_close(as_vehicle.mean(dim=(2, 3)), torch.tensor([[1.0, 1.0, 0.0]]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(as_person.mean(dim=(2, 3)), torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-5, rtol=0)
-
-
-def test_the_mask_loss_is_least_at_the_soft_target() -> None:
-    targets = torch.rand(2, 3, CHANNELS, MAP_SIDE, MAP_SIDE).softmax(dim=2)
-    weights = dict.fromkeys(Head, 1.0)
-    perfect = mask_losses(targets.log(), targets, weights)
-    entropy = -(targets * targets.log()).sum(dim=2).mean(dim=(0, 2, 3))
-    for head in Head:
-        name = f"loss_{head.name.lower()}"
-        torch.testing.assert_close(perfect[name], entropy[head])
-        assert mask_losses(targets.log() * 1.3, targets, weights)[name] > perfect[name]
-
-
-def test_a_head_can_be_left_out_and_no_roi_is_no_loss() -> None:
-    heads = MaskHeads(4, 4)
-    logits = heads(torch.zeros(0, 4, 14, 14))
-    losses = mask_losses(logits, torch.zeros_like(logits), {Head.AMODAL: 1.0, Head.OCCLUDER: 2.0, Head.OCCLUDED: 0.0})
-    assert sorted(losses) == ["loss_amodal", "loss_occluder"]
-    assert [value.item() for value in losses.values()] == [0, 0]
 
 
 def test_anchors_find_the_groups_again() -> None:
