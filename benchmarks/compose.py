@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.report import Report, arguments
 from walt_edge.contract.labels import Label
 from walt_train.clipart.compose import compose
-from walt_train.clipart.material import Backdrop, Cutout, Material, soft_edge
+from walt_train.clipart.material import Material
+from walt_train.clipart.pieces import Backdrop, Cutout, soft_edge
 from walt_train.clipart.settings import ComposeSettings
 from walt_train.data.layers import encode_patch, sample_layers
 from walt_train.data.sample import AmodalSample

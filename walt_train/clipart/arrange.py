@@ -5,23 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from walt_edge.contract.labels import Label
 from walt_train.clipart.chance import Chance
 from walt_train.clipart.height import HeightLine
-from walt_train.clipart.material import Box, Cutout, Material, Pool
+from walt_train.clipart.material import Material, Pool
+from walt_train.clipart.pieces import Box, Cutout
 from walt_train.clipart.settings import ComposeSettings
 
 _ATTEMPTS = 8
 _MATCHING_CHANCE = 0.75
 _CLASS_FIRST_CHANCE = 0.5
+_CONFIDENCE_ATTEMPTS = 32
 _ONE = 1 << 16
 _SCALE_RANGE = (_ONE * 2 // 5, _ONE * 8 // 5)
 _HEIGHT_MIN_PX = 12
 _ROW_SHARE = 6  # of the height, which changes by a twentieth or so over that
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Spot:
     """A place for an object.
 
@@ -29,20 +32,29 @@ class Spot:
         cutout: The object.
         box_xyxy: Where its mask comes to lie in the frame, half-open pixels; may leave it.
         scale: Of its pixels, times 65,536.
+        footprint: The part of the box in which it covers the ground; two objects cannot share it.
     """
 
     cutout: Cutout
     box_xyxy: Box
-    scale: int = _ONE
+    scale: int
+    footprint: Box
 
-    @property
-    def footprint(self) -> Box:
-        """The part of the box in which it covers the ground, roughly; two objects cannot share it."""
-        x0, y0, x1, y1 = self.box_xyxy
-        width, height = x1 - x0, y1 - y0
-        if self.cutout.label is Label.VEHICLE:
-            return x0 + width // 20, y1 - max(4, height // 4), x1 - width // 20, y1
-        return x0 + width // 4, y1 - max(3, height // 16), x1 - width // 4, y1
+
+def stand(cutout: Cutout, box_xyxy: Box, scale: int = _ONE) -> Spot:
+    """Puts an object into a box.
+
+    How far up the box its contact with the ground reaches follows from how cameras look down on streets: a car that
+    is seen from the side shows its width, one that is seen from the front its length, which is more than twice that.
+    """
+    x0, y0, x1, y1 = box_xyxy
+    width, height = x1 - x0, y1 - y0
+    if cutout.label is Label.VEHICLE:
+        from_side = width * 5 >= height * 9
+        deep, narrower = max(4, height // 3 if from_side else height * 2 // 5), width // 20
+    else:
+        deep, narrower = max(3, height // 10), width // 4
+    return Spot(cutout, box_xyxy, scale, (x0 + narrower, y1 - deep, x1 - narrower, y1))
 
 
 def arrange(
@@ -81,10 +93,10 @@ def _propose(
     pool = material.pools[backdrop] if chance.happens(_MATCHING_CHANCE) else material.everything
     moves = settings.placement == "spread" or (settings.placement == "mixed" and chance.happens(0.5))
     if not moves:
-        place = _place_near(material, pool, anchor.box_xyxy, chance) if anchor else _any_place(pool, chance)
-        cutout = material.cutouts[place]
-        return Spot(cutout, cutout.box_xyxy)
-    cutout = material.cutouts[_any_place(pool, chance)]
+        near = anchor.box_xyxy if anchor else None
+        cutout = material.cutouts[_draw(material, pool, settings, near, chance)]
+        return stand(cutout, cutout.box_xyxy)
+    cutout = material.cutouts[_draw(material, pool, settings, None, chance)]
     return _move(cutout, material.height_lines.get(cutout.label), anchor, material.frame_wh, chance)
 
 
@@ -93,24 +105,41 @@ def _is_possible(spot: Spot, spots: list[Spot], settings: ComposeSettings) -> bo
         return False
     if settings.order == "random":
         return True
-    return not any(_overlap(spot.footprint, other.footprint) for other in spots)
+    x0, y0, x1, y1 = spot.footprint
+    for other in spots:
+        left, top, right, bottom = other.footprint
+        if x0 < right and left < x1 and y0 < bottom and top < y1:
+            return False
+    return True
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _draw(material: Material, pool: Pool, settings: ComposeSettings, near: Box | None, chance: Chance) -> int:
+    """A clip, those near a box first; where confidence counts, as often as the surest of all as it is as sure."""
+    beside = None if near is None else _places_near(material, pool, near)
+    place = _any_place(pool, beside, chance)
+    if settings.by_confidence:
+        for _ in range(_CONFIDENCE_ATTEMPTS):
+            weight = material.cutouts[place].weight
+            # The surest needs no draw, so that clips without a confidence are drawn as if nobody had asked.
+            if weight == material.weight_max or chance.below(material.weight_max) < weight:
+                break
+            place = _any_place(pool, beside, chance)
+    return place
 
 
-def _any_place(pool: Pool, chance: Chance) -> int:
+def _any_place(pool: Pool, beside: NDArray[np.intp] | None, chance: Chance) -> int:
     """A clip: its object first, so that one seen often counts once; half the time its class before it."""
+    if beside is not None and beside.size:
+        return int(beside[chance.below(beside.size)])
     groups = chance.pick(pool.by_label) if chance.happens(_CLASS_FIRST_CHANCE) else pool.objects
     return chance.pick(chance.pick(groups))
 
 
-def _place_near(material: Material, pool: Pool, box: Box, chance: Chance) -> int:
-    """A clip that overlaps the box where it was seen, if there is one; else any."""
-    x0, y0, x1, y1 = material.boxes_xyxy[pool.places].T
-    near = np.flatnonzero((x0 < box[2]) & (x1 > box[0]) & (y0 < box[3]) & (y1 > box[1]))
-    return int(pool.places[near[chance.below(near.size)]]) if near.size else _any_place(pool, chance)
+def _places_near(material: Material, pool: Pool, box: Box) -> NDArray[np.intp]:
+    """Clips that overlap the box where they were seen."""
+    x0, y0, x1, y1 = material.corners[:, pool.places]
+    near: NDArray[np.intp] = pool.places[(x0 < box[2]) & (x1 > box[0]) & (y0 < box[3]) & (y1 > box[1])]
+    return near
 
 
 def _move(
@@ -132,7 +161,7 @@ def _move(
     if not 0 <= centre < frame_wh[0]:
         return None
     left = centre - width // 2
-    return Spot(cutout, (left, row - height, left + width, row), scale)
+    return stand(cutout, (left, row - height, left + width, row), scale)
 
 
 def _row(own: Box, line: HeightLine | None, anchor: Spot | None, chance: Chance) -> int:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from walt_train.clipart.arrange import Spot, arrange
 from walt_train.clipart.chance import Chance, Purpose
-from walt_train.clipart.material import Box, Material
-from walt_train.clipart.paint import Sticker, blend, cut_sticker, light_table, shade
+from walt_train.clipart.light import NO_GAIN, light_table, relit
+from walt_train.clipart.material import Material, gain_at
+from walt_train.clipart.paint import blend, shade
+from walt_train.clipart.pieces import Backdrop, Box
 from walt_train.clipart.settings import ComposeSettings
-from walt_train.data.sample import AmodalObject, AmodalSample
-
-VISIBLE_MIN_PX = 16
-"""What shows less, or is hidden by more than nine tenths, is left out of the picture: nobody could learn it."""
+from walt_train.clipart.stack import Curtain, Layer, Sticker, described, shown, stack
+from walt_train.data.sample import AmodalSample
 
 _WHOLE, _WINDOW_MIN = 1000, 600  # thousandths of the frame's sides
 
@@ -32,26 +32,30 @@ def compose(material: Material, settings: ComposeSettings, seed: int, epoch: int
     Raises:
         UsageError: The seed is out of range.
     """
-    backdrop = Chance(seed, epoch, index, Purpose.PLATE).below(len(material.backdrops))
+    place = _draw_backdrop(material, settings, Chance(seed, epoch, index, Purpose.PLATE))
     arrangement, order = (Chance(seed, epoch, index, purpose) for purpose in (Purpose.ARRANGEMENT, Purpose.ORDER))
-    spots = arrange(material, settings, backdrop, arrangement, order)
+    spots = arrange(material, settings, place, arrangement, order)
     window = _window(material.frame_wh, spots, settings, Chance(seed, epoch, index, Purpose.WINDOW))
-    cut = (cut_sticker(spot, window) for spot in spots)
-    stickers = _shown([sticker for sticker in cut if sticker is not None], window)
-    plate = material.backdrops[backdrop]
-    x0, y0, x1, y1 = window
-    picture = plate.image_bgr[y0:y1, x0:x1].copy()
+    layers = shown(stack(spots, material.posts, settings.order, window), window)
+    objects, static = described(layers, window)
+    backdrop = material.backdrops[place]
     return AmodalSample(
-        image_bgr=_paint(picture, stickers, window, settings, Chance(seed, epoch, index, Purpose.LIGHT)),
-        objects=tuple(
-            AmodalObject(sticker.spot.cutout.label, sticker.mask, sticker.spot.cutout.object_id)
-            for sticker in stickers
-        ),
+        image_bgr=_paint(backdrop, layers, window, settings, Chance(seed, epoch, index, Purpose.LIGHT)),
+        objects=objects,
+        static=static,
         name=f"composite {index} of epoch {epoch}, seed {seed}",
         frame=index,
-        time=dt.datetime.fromtimestamp(plate.utc_us / 1e6, tz=dt.UTC).isoformat(),
+        time=dt.datetime.fromtimestamp(backdrop.utc_us / 1e6, tz=dt.UTC).isoformat(),
         camera=material.camera,
     )
+
+
+def _draw_backdrop(material: Material, settings: ComposeSettings, chance: Chance) -> int:
+    """Which plate; of both kinds where there are both."""
+    frames, medians = material.frames, material.medians
+    if not frames or not medians:
+        return chance.below(len(material.backdrops))
+    return chance.pick(frames if chance.happens(settings.frame_chance) else medians)
 
 
 def _window(frame_wh: tuple[int, int], spots: Sequence[Spot], settings: ComposeSettings, chance: Chance) -> Box:
@@ -98,32 +102,32 @@ def _cut(extent: tuple[int, int], side: int, chance: Chance) -> _Cut:
     return chance.pick(possible) if possible else _Cut(None, True, _WHOLE)
 
 
-def _shown(stickers: list[Sticker], window: Box) -> list[Sticker]:
-    """Those of which enough shows, nearest first; the others are not painted, so that the layers stay exact."""
-    covered = np.zeros((window[3] - window[1], window[2] - window[0]), dtype=bool)
-    shown = []
-    for sticker in stickers:
-        x0, y0, x1, y1 = sticker.mask.box_xyxy
-        under = covered[y0:y1, x0:x1]
-        area = sticker.mask.area
-        visible = area - int(np.count_nonzero(under & sticker.mask.mask))
-        if visible >= VISIBLE_MIN_PX and visible * 10 >= area:
-            under |= sticker.mask.mask
-            shown.append(sticker)
-    return shown
-
-
 def _paint(
-    picture: NDArray[np.uint8], stickers: list[Sticker], window: Box, settings: ComposeSettings, chance: Chance
+    backdrop: Backdrop, layers: Sequence[Layer], window: Box, settings: ComposeSettings, chance: Chance
 ) -> NDArray[np.uint8]:
-    """Farthest first; each shades the ground before it stands on it."""
+    """Farthest first; each object shades the ground before it stands on it, static things are the plate's own."""
     strength = chance.between(0, round(settings.shadow * 256))
     reach = round(settings.light_jitter * 256)
-    light = light_table(256 + chance.between(-reach, reach), chance.between(-reach, reach) // 2)
+    light = light_table(NO_GAIN + chance.between(-reach, reach), chance.between(-reach, reach) // 2)
     own = round(settings.clip_jitter * 256)
-    for sticker in reversed(stickers):
-        x0, y0, x1, y1 = sticker.spot.footprint
-        shade(picture, (x0 - window[0], y0 - window[1], x1 - window[0], y1 - window[1]), strength)
-        blend(picture, sticker, light_table(256 + chance.between(-own, own)))
-    lit: NDArray[np.uint8] = cv2.LUT(picture, light) if reach else picture
-    return lit
+    x0, y0, x1, y1 = window
+    scene = backdrop.image_bgr[y0:y1, x0:x1]
+    picture = scene.copy()
+    for layer in reversed(layers):
+        if isinstance(layer, Curtain):
+            (x, y), (height, width) = layer.xy, layer.alpha.shape
+            blend(picture, layer.xy, scene[y : y + height, x : x + width], layer.alpha)
+        else:
+            left, top, right, bottom = layer.spot.footprint
+            shade(picture, (left - x0, top - y0, right - x0, bottom - y0), strength)
+            gain = NO_GAIN + chance.between(-own, own)
+            blend(picture, layer.xy, _relit(layer, backdrop, settings, gain), layer.alpha)
+    return np.asarray(cv2.LUT(picture, light), np.uint8) if reach else picture
+
+
+def _relit(layer: Sticker, backdrop: Backdrop, settings: ComposeSettings, own: int) -> NDArray[np.uint8]:
+    """An object in the light of its place, and its own beside that."""
+    if not settings.harmonise:
+        return relit(layer.image_bgr, (own, own, own))
+    blue, green, red = gain_at(layer.spot.cutout, backdrop, layer.spot.box_xyxy)
+    return relit(layer.image_bgr, (blue * own >> 8, green * own >> 8, red * own >> 8))

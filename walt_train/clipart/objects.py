@@ -12,25 +12,32 @@ from walt_edge.contract.messages import CropHeader
 _SAME_PLACE_IOU = 0.7
 
 
-def physical_objects(headers: Sequence[CropHeader], seen_us: Sequence[int]) -> list[int]:
+def physical_objects(
+    headers: Sequence[CropHeader], seen_us: Sequence[int], known: Sequence[int | None] | None = None
+) -> list[int]:
     """A number for each clip's physical object, from 1 by the time it was first seen.
 
-    A track is one object. So are tracks of a class that stood still in the same place: a parked car that was lost and
-    found again is pasted once.
+    What mining says holds. Of the others a track is one object. So are tracks of a class that stood still in the
+    same place: a parked car that was lost and found again is pasted once.
 
     Args:
         headers: Of the clips.
         seen_us: When each was seen, as `believed_times` has it.
+        known: The object that mining found each to be; None where it did not say.
     """
+    named: dict[int, list[int]] = {}
     tracks: dict[tuple[str, str, int], list[int]] = {}
-    for place, header in enumerate(headers):
-        tracks.setdefault((header.origin.device, header.captured.boot_id, header.track_id), []).append(place)
-    groups = _join_standing(headers, list(tracks.values()))
+    for place, (header, number) in enumerate(zip(headers, known or [None] * len(headers), strict=True)):
+        if number is not None:
+            named.setdefault(number, []).append(place)
+        else:
+            tracks.setdefault((header.origin.device, header.captured.boot_id, header.track_id), []).append(place)
+    groups = [*named.values(), *_join_standing(headers, list(tracks.values()))]
     groups.sort(key=lambda group: min((seen_us[place], place) for place in group))
     numbers = [0] * len(headers)
-    for number, group in enumerate(groups, start=1):
+    for order, group in enumerate(groups, start=1):
         for place in group:
-            numbers[place] = number
+            numbers[place] = order
     return numbers
 
 

@@ -2,84 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from walt_edge.contract.masks import PatchMask
-from walt_train.clipart.arrange import Spot
-from walt_train.clipart.material import ALPHA_HALF, Box
+from walt_train.clipart.pieces import Box
 
-_ONE = 1 << 16
 _SHADOW_SIDE = 64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sticker:
-    """An object as it will be painted, clipped to the picture.
-
-    Attributes:
-        spot: Where it stands in the frame.
-        xy: Top left corner of the patch in the picture.
-        image_bgr: (h, w, 3) uint8.
-        alpha: (h, w) uint8.
-        mask: Where alpha is 128 and more, tight, in the picture.
-    """
-
-    spot: Spot
-    xy: tuple[int, int]
-    image_bgr: NDArray[np.uint8]
-    alpha: NDArray[np.uint8]
-    mask: PatchMask
-
-
-def cut_sticker(spot: Spot, window: Box) -> Sticker | None:
-    """Scales an object and clips it to a window of the frame; None if nothing of its mask is left."""
-    image, alpha, x, y = spot.cutout.image_bgr, spot.cutout.alpha, *_corner(spot)
-    if spot.scale != _ONE:
-        height, width = alpha.shape
-        # INTER_LINEAR_EXACT is OpenCV's fixed-point bilinear: bit-exact on every processor, unlike INTER_AREA.
-        size = (max(3, width * spot.scale >> 16), max(3, height * spot.scale >> 16))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR_EXACT)
-        alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR_EXACT)
-    height, width = alpha.shape
-    left, top = max(0, window[0] - x), max(0, window[1] - y)
-    right, bottom = min(width, window[2] - x), min(height, window[3] - y)
-    if left >= right or top >= bottom:
-        return None
-    image, alpha = image[top:bottom, left:right], alpha[top:bottom, left:right]
-    tight = PatchMask.from_full(alpha >= ALPHA_HALF)
-    if tight.mask.size == 0:
-        return None
-    at_x, at_y = x + left - window[0], y + top - window[1]
-    return Sticker(spot, (at_x, at_y), image, alpha, PatchMask(at_x + tight.x, at_y + tight.y, tight.mask))
-
-
-def _corner(spot: Spot) -> tuple[int, int]:
-    """Top left of the patch: it has a pixel of context, which scales with it."""
-    context = spot.scale >> 16
-    return spot.box_xyxy[0] - context, spot.box_xyxy[1] - context
-
-
-def blend(canvas: NDArray[np.uint8], sticker: Sticker, gain: NDArray[np.uint8]) -> None:
-    """Paints an object onto the picture.
+def blend(
+    canvas: NDArray[np.uint8], xy: tuple[int, int], image_bgr: NDArray[np.uint8], alpha: NDArray[np.uint8]
+) -> None:
+    """Paints a patch onto the picture.
 
     Args:
         canvas: (H, W, 3) uint8, changed in place.
-        sticker: What to paint.
-        gain: (256,) uint8 table of the object's own light.
+        xy: Top left corner of the patch, which lies wholly in the picture.
+        image_bgr: (h, w, 3) uint8.
+        alpha: (h, w) uint8; 255 leaves nothing of what is under it.
     """
-    (x, y), (height, width) = sticker.xy, sticker.alpha.shape
+    (x, y), (height, width) = xy, alpha.shape
     under = canvas[y : y + height, x : x + width]
     # 0..255 to 0..256, so that a shift divides exactly and full alpha leaves nothing of what is under it.
-    alpha = _on_channels(sticker.alpha).astype(np.uint16)
-    alpha += alpha >> np.uint16(7)
-    mixed = cv2.LUT(sticker.image_bgr, gain) * alpha
-    np.subtract(256, alpha, out=alpha)
-    alpha *= under
-    mixed += alpha
+    share = _on_channels(alpha).astype(np.uint16)
+    share += share >> np.uint16(7)
+    mixed = image_bgr * share
+    np.subtract(256, share, out=share)
+    share *= under
+    mixed += share
     mixed += 128
     mixed >>= 8
     under[:] = mixed
@@ -126,15 +77,3 @@ def _shadow() -> NDArray[np.uint8]:
 
 
 _SHADOW = _shadow()
-
-
-def light_table(gain: int, bend: int = 0) -> NDArray[np.uint8]:
-    """A table of grey levels.
-
-    Args:
-        gain: 256 leaves the light as it is.
-        bend: Lifts the middle levels by at most this many, as a gamma below 1 does; negative lowers them.
-    """
-    levels = np.arange(256, dtype=np.int32)
-    bent = levels + 4 * bend * levels * (255 - levels) // (255 * 255)
-    return np.clip((bent * gain + 128) >> 8, 0, 255).astype(np.uint8)

@@ -30,6 +30,8 @@ def fill_unknown(images: Sequence[NDArray[np.uint8]], known: Sequence[Mask]) -> 
     """
     filled, seen = images[0].copy(), known[0].copy()
     for image, mask in zip(images[1:], known[1:], strict=True):
+        if seen.all():
+            break
         new = mask & ~seen
         filled[new] = image[new]
         seen |= new

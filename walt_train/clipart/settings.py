@@ -24,6 +24,9 @@ class ComposeSettings:
         objects: Fewest and most objects drawn for a composite; what finds no place is left out.
         cluster_chance: That an object is put near one that is there already.
         crop_chance: That a window of 0.6 to 1 of the frame is taken instead of all of it.
+        frame_chance: That the background is a real frame with the moving things erased, where there are such.
+        harmonise: Whether an object's colours are brought from the light it was seen in to that of its new place.
+        by_confidence: Whether a clip is drawn the more often, the surer it is that nothing hides a part of it.
         shadow: How much light the deepest contact shadow takes; 0 for none.
         light_jitter: How far the composite's gain and gamma may go, 0 for none.
         clip_jitter: How far an object's own gain may go beside it.
@@ -34,6 +37,9 @@ class ComposeSettings:
     objects: tuple[int, int] = (2, 12)
     cluster_chance: float = 0.6
     crop_chance: float = 0.0
+    frame_chance: float = 0.5
+    harmonise: bool = True
+    by_confidence: bool = True
     shadow: float = 0.4
     light_jitter: float = 0.15
     clip_jitter: float = 0.06
@@ -50,7 +56,7 @@ class ComposeSettings:
             raise UsageError(f"placement '{self.placement}' is none of {', '.join(PLACEMENTS)}")
         if not 1 <= self.objects[0] <= self.objects[1]:
             raise UsageError(f"{self.objects[0]} to {self.objects[1]} objects: give 1 or more, the fewer first")
-        for name in ("cluster_chance", "crop_chance"):
+        for name in ("cluster_chance", "crop_chance", "frame_chance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} {getattr(self, name):g} is not between 0 and 1")
         for name in ("shadow", "light_jitter", "clip_jitter"):

@@ -15,8 +15,10 @@ from walt_edge.contract.clipart import ClipArtError, read_clipart, write_clipart
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, Rle, encode_rle
 from walt_train.clipart.height import fit_height_line
-from walt_train.clipart.material import hours_apart, load_material, soft_edge
+from walt_train.clipart.material import load_material
+from walt_train.clipart.pieces import soft_edge
 from walt_train.clipart.plates import fill_unknown, trusted
+from walt_train.clipart.read import hours_apart
 
 
 @given(arrays(bool, (9, 7)))
