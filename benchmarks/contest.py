@@ -1,0 +1,186 @@
+"""What comparisons of methods share: the same clip art, schedule and seeds, and truth that took part in nothing.
+
+A ground is one rendered street: its first part is mined by the product's own commands, its later part is truth. The
+networks are trained and judged in torch, so that whatever a method is exported to plays no part.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from walt_train.data import open_samples
+from walt_train.engine.checkpoint import load_model
+from walt_train.engine.launch import calm_threads, launch
+from walt_train.engine.plan import Fit
+from walt_train.engine.validate import predict_frame
+from walt_train.metrics.amodal_iou import AmodalIou, Case, evaluate_frames
+from walt_train.metrics.bootstrap import Interval, mean_intervals
+from walt_train.recipes.recipe import Recipe
+
+FPS = 10
+TRUTH_FPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A street to compare on, and how it is rendered.
+
+    Attributes:
+        street: Seed; 9000 and more are kept for judging and never tuned on.
+        frames: Of its first part, 10 a second, which is mined.
+        later: Of its later part, 2 a second: many things rather than many pictures.
+        size: WxH.
+        preset: How much goes on.
+    """
+
+    street: int
+    frames: int = 2400
+    later: int = 480
+    size: str = "768x432"
+    preset: str = "street"
+
+    def clips(self, root: Path) -> Path:
+        """Where its clip art is."""
+        return root / str(self.street) / "clips"
+
+    def truth(self, root: Path) -> Path:
+        """Where its later part is."""
+        return root / str(self.street) / "truth"
+
+    def prepare(self, root: Path) -> None:
+        """Renders and mines it, unless that has been done."""
+        done = root / str(self.street) / "ground.json"
+        facts = json.dumps(asdict(self))
+        if done.is_file() and done.read_text() == facts:
+            return
+        look = ["--seed", str(self.street), "--light", "day", "--size", self.size, "--preset", self.preset]
+        first = done.with_name("first")
+        _call("walt-train", "rwalt", *look, "--frames", str(self.frames), "--out", str(first))
+        skipped = self.frames * TRUTH_FPS // FPS
+        later = ["--fps", str(TRUTH_FPS), "--skip", str(skipped), "--frames", str(self.later)]
+        _call("walt-train", "rwalt", *look, *later, "--out", str(self.truth(root)))
+        mined = ["--input", str(first / "images"), "--fps", str(FPS), "--out", str(self.clips(root))]
+        _call("walt-edge", "mine", *mined)
+        done.write_text(facts)
+
+
+def _call(program: str, *words: str) -> None:
+    beside = Path(sys.executable).with_name(program)
+    subprocess.run([str(beside), *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def shortened(recipe: Recipe, steps: int | None) -> Recipe:
+    """The recipe with another number of steps, if one is given."""
+    if steps is None:
+        return recipe
+    return msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, steps=steps))
+
+
+def train(recipe: Recipe, data: Path, seed: int, out: Path) -> Path:
+    """Trains on whatever this machine has; a folder that is trained already is taken as it is."""
+    calm_threads()
+    gpus = min(1, torch.cuda.device_count())
+    return launch(Fit(data, recipe, seed, out, gpu=gpus > 0), processes=gpus)
+
+
+def judge(checkpoint: Path, truth: Path) -> AmodalIou:
+    """Evaluates a checkpoint on every frame of the truth, at the threshold that its own validation chose."""
+    net, manifest = load_model(checkpoint)
+    net = net.to("cuda" if torch.cuda.is_available() else "cpu")
+    samples = open_samples(truth, split="all")
+    frames = (samples.sample(0, index) for index in range(len(samples)))
+    threshold = manifest.score_threshold
+    return evaluate_frames(((predict_frame(net, one, threshold), one) for one in frames), score_threshold=threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One method in a contest: by seed and street what it reached."""
+
+    name: str
+    found: Mapping[tuple[int, int], AmodalIou]
+
+    def mean_cases(self) -> list[Case]:
+        """Every case once, with the mean of its IoU over the seeds."""
+        grouped: dict[tuple[object, ...], list[Case]] = {}
+        for (_, street), result in sorted(self.found.items()):
+            for case in result.cases:
+                grouped.setdefault((street, *case.truth), []).append(case)
+        return [
+            msgspec.structs.replace(
+                cases[0],
+                object=f"{key[0]}/{cases[0].object}",
+                box_iou=float(np.mean([case.box_iou for case in cases])),
+                mask_iou=float(np.mean([case.mask_iou for case in cases])),
+            )
+            for key, cases in grouped.items()
+        ]
+
+    def false_boxes(self) -> float:
+        """A frame, over all seeds and streets."""
+        results = self.found.values()
+        return sum(one.false_boxes for one in results) / max(1, sum(one.frames for one in results))
+
+    def spread(self, gamma: float, kind: str) -> float:
+        """Standard deviation over seeds of the mean IoU x 100."""
+        means = [
+            np.mean(
+                [value for (own, _), one in self.found.items() if own == seed for value in _ious(one, gamma, kind)]
+            )
+            for seed in sorted({seed for seed, _ in self.found})
+        ]
+        return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+
+
+def _ious(result: AmodalIou, gamma: float, kind: str) -> Iterator[float]:
+    return (100 * getattr(case, f"{kind}_iou") for case in result.cases if case.occlusion >= gamma)
+
+
+def mean_iou(cases: Iterable[Case], gamma: float, kind: str) -> tuple[float, int]:
+    """Mean IoU x 100 at γ with misses 0, and the number of cases."""
+    values = [100 * getattr(case, f"{kind}_iou") for case in cases if case.occlusion >= gamma]
+    return (float(np.mean(values)) if values else float("nan")), len(values)
+
+
+def gain(one: Sequence[Case], other: Sequence[Case], gamma: float, kind: str) -> tuple[float, Interval | None]:
+    """`one` minus `other` on the same cases, points, with its paired 95 % interval by physical object."""
+    others = {(case.object, *case.truth): case for case in other}
+    pairs = [(case, others[case.object, *case.truth]) for case in one if case.occlusion >= gamma]
+    apart = np.array([[100 * (getattr(a, f"{kind}_iou") - getattr(b, f"{kind}_iou"))] for a, b in pairs])
+    if not len(apart):
+        return float("nan"), None
+    intervals = mean_intervals(apart, [case.object for case, _ in pairs], seed=0)
+    return float(apart.mean()), None if intervals is None else intervals[0]
+
+
+def run_contest(
+    methods: Mapping[str, Recipe], grounds: Sequence[Ground], seeds: Sequence[int], root: Path
+) -> list[Subject]:
+    """Trains and judges every method on every ground with every seed; what is there already is not done again."""
+    for ground in grounds:
+        ground.prepare(root)
+    return [
+        Subject(
+            name,
+            {(seed, ground.street): _one(name, recipe, ground, seed, root) for seed in seeds for ground in grounds},
+        )
+        for name, recipe in methods.items()
+    ]
+
+
+def _one(name: str, recipe: Recipe, ground: Ground, seed: int, root: Path) -> AmodalIou:
+    out = root / str(ground.street) / "models" / f"{name}-{recipe.training.steps}-{seed}"
+    found = out / "found.json"
+    if not found.is_file():
+        result = judge(train(recipe, ground.clips(root), seed, out), ground.truth(root))
+        found.write_bytes(msgspec.json.encode(result))
+    return msgspec.json.decode(found.read_bytes(), type=AmodalIou)
