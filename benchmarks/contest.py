@@ -132,17 +132,11 @@ class Subject:
 
     def spread(self, gamma: float, kind: str) -> float:
         """Standard deviation over seeds of the mean IoU x 100."""
-        means = [
-            np.mean(
-                [value for (own, _), one in self.found.items() if own == seed for value in _ious(one, gamma, kind)]
-            )
-            for seed in sorted({seed for seed, _ in self.found})
-        ]
+        by_seed: dict[int, list[Case]] = {}
+        for (seed, _), one in self.found.items():
+            by_seed.setdefault(seed, []).extend(one.cases)
+        means = [mean_iou(cases, gamma, kind)[0] for cases in by_seed.values()]
         return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
-
-
-def _ious(result: AmodalIou, gamma: float, kind: str) -> Iterator[float]:
-    return (100 * getattr(case, f"{kind}_iou") for case in result.cases if case.occlusion >= gamma)
 
 
 def mean_iou(cases: Iterable[Case], gamma: float, kind: str) -> tuple[float, int]:

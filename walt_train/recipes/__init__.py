@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from walt_edge.contract.errors import UsageError
+from walt_train.recipes.baselines import METHODS
 from walt_train.recipes.demo import demo
 from walt_train.recipes.parts import (
     AsnBranch,
@@ -20,17 +21,21 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType({"demo": demo})
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe of that name; `RECIPE:METHOD` is the recipe with another method's mask branch.
 
     Raises:
         UsageError: There is none.
     """
-    if name not in RECIPES:
-        raise UsageError(f"no recipe '{name}': there are {', '.join(RECIPES)}")
-    return RECIPES[name]()
+    base, colon, method = name.partition(":")
+    if base not in RECIPES:
+        raise UsageError(f"no recipe '{base}': there are {', '.join(RECIPES)}")
+    if colon and method not in METHODS:
+        raise UsageError(f"no method '{method}': after {base}: comes {', '.join(METHODS)}, or nothing for WALT-Net")
+    return METHODS[method](RECIPES[base]()) if colon else RECIPES[base]()
 
 
 __all__ = [
+    "METHODS",
     "RECIPES",
     "AsnBranch",
     "BcnetBranch",

@@ -21,9 +21,7 @@ _WIDTHS: Final = (*range(4, 64), *range(64, 1025, 8))  # wide convolutions run f
 
 def mask_rcnn_visible(recipe: Recipe) -> Recipe:
     """Mask R-CNN that learns what is seen, its boxes too: the baseline of the paper's table."""
-    changed = _replaced(
-        recipe, "mask_rcnn_visible", lambda width: MaskRcnnBranch(width=width, target="visible")
-    )
+    changed = _replaced(recipe, "mask_rcnn_visible", lambda width: MaskRcnnBranch(width=width, target="visible"))
     network = msgspec.structs.replace(changed.network, box_target="visible")
     return msgspec.structs.replace(changed, network=network)
 
@@ -63,7 +61,7 @@ def branch_flops(branch: AnyBranch, feature_channels: int) -> int:
         features, context = (torch.zeros(1, feature_channels, side, side) for side in (ROI_SIDE, BOX_SIDE))
         with FlopCounterMode(display=False) as counter:
             built(features, context)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _replaced(recipe: Recipe, method: str, branch: Callable[[int], AnyBranch]) -> Recipe:

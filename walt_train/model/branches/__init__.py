@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from walt_train.model.branches.asn import AsnHeads
+from walt_train.model.branches.bcnet import BcnetHeads
 from walt_train.model.branches.branch import Branch
+from walt_train.model.branches.mask_rcnn import MaskRcnnHead
 from walt_train.model.branches.walt import WaltHeads
 from walt_train.recipes.parts import AnyBranch, AsnBranch, BcnetBranch, MaskRcnnBranch, WaltBranch
 
@@ -14,7 +17,11 @@ def build_branch(config: AnyBranch, inside: int) -> Branch:
     match config:
         case WaltBranch():
             return WaltHeads(config, inside)
-        case MaskRcnnBranch() | AsnBranch() | BcnetBranch():
-            raise NotImplementedError(type(config).__name__)
+        case MaskRcnnBranch():
+            return MaskRcnnHead(config, inside)
+        case AsnBranch():
+            return AsnHeads(config, inside)
+        case BcnetBranch():
+            return BcnetHeads(config, inside)
         case _:
             assert_never(config)

@@ -1,8 +1,8 @@
 """BCNet: two overlapping layers, each with a graph convolution (Ke, Tai, Tang, CVPR 2021).
 
-The first layer finds the occluder's mask and contour. What it has found is added to the RoI's features, from which the
-second layer finds the occludee's: knowing where the occluder ends, it need not take that for the object's own end.
-In each layer a graph convolution joins cells that lie apart, such as the parts of an object on both sides of a pole.
+The first layer finds the occluder's mask and contour. What it has found is added to the RoI's features, from which
+the second layer finds the occludee's: knowing where the occluder ends, it need not take that for the object's own
+end. In each layer a graph convolution joins cells that lie apart, as an object's parts on both sides of a pole do.
 
 What differs from the original, and why:
 - The occludee is always taught as the whole object, as the original is only on amodal data.
@@ -91,15 +91,15 @@ class GraphLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, C, 14, 14) to (R, width, 14, 14)."""
-        x = self.after(self.graph(self.near(x)))
-        return x
+        joined: Tensor = self.after(self.graph(self.near(x)))
+        return joined
 
 
 class GraphConvolution(nn.Module):
     """A graph convolution over all cells: Z = X + norm(A X W), with A the softmax of the cells' likeness.
 
-    Nodes are cells; the edge from cell i to cell j weighs softmax_j of theta(x_i) . phi(x_j) / sqrt(channels). This is
-    the non-local operator (Wang et al. 2018) with a residual, as BCNet has it.
+    Nodes are cells; the edge from cell i to cell j weighs softmax_j of theta(x_i) . phi(x_j) / sqrt(channels). This
+    is the non-local operator (Wang et al. 2018) with a residual, as BCNet has it.
     """
 
     def __init__(self, width: int) -> None:
@@ -107,18 +107,20 @@ class GraphConvolution(nn.Module):
         self.theta = nn.Conv2d(width, width, 1, bias=False)
         self.phi = nn.Conv2d(width, width, 1, bias=False)
         self.value = nn.Conv2d(width, width, 1, bias=False)
-        self.out = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.out = nn.Conv2d(width, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
         self.scale = 1 / math.sqrt(width)
 
     def affinity(self, x: Tensor) -> Tensor:
         """(R, C, h, w) to (R, h * w, h * w): rows add up to 1."""
         from_cell, to_cell = self.theta(x).flatten(2), self.phi(x).flatten(2)
-        return (from_cell.transpose(1, 2) @ to_cell * self.scale).softmax(dim=2)
+        likeness: Tensor = from_cell.transpose(1, 2) @ to_cell * self.scale
+        return likeness.softmax(dim=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         gathered = self.value(x).flatten(2) @ self.affinity(x).transpose(1, 2)
-        joined: Tensor = x + self.out(gathered.unflatten(2, x.shape[2:]))
+        joined: Tensor = x + self.norm(self.out(gathered.view(x.shape)))
         return joined
 
 

@@ -78,9 +78,7 @@ class MapPredictor(nn.Module):
 def conv_tower(inside: int, width: int, count: int) -> nn.Sequential:
     """So many 3x3 convolutions of that width, each normalised and rectified."""
     widths = [inside, *[width] * count]
-    return nn.Sequential(
-        *(nn.Sequential(conv_bn(before, width), nn.ReLU(inplace=True)) for before in widths[:count])
-    )
+    return nn.Sequential(*(nn.Sequential(conv_bn(before, width), nn.ReLU(inplace=True)) for before in widths[:count]))
 
 
 def own_class(maps: Tensor, labels: Tensor) -> Tensor:
