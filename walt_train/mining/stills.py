@@ -1,0 +1,328 @@
+"""Mines folders of stills that lie minutes apart: what stands where the plate is empty, seen whole.
+
+There is no motion to learn from. An object is what differs from the plate, has the outline of a vehicle, an edge all
+around it and the size of the others along the ground; a detector teacher confirms or refuses it, where there is one.
+Who is seen in one still only may be passing; that costs a part of the confidence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from walt_edge.camera import Frame
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import Mask, PatchMask, decode_rle, encode_rle
+from walt_edge.contract.messages import CropHeader, Moment, Origin, PlateHeader
+from walt_edge.dossiers import weakest
+from walt_edge.overview import decode_image
+from walt_edge.plates import hour_of
+from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
+from walt_edge.runtimes import Teacher
+from walt_edge.teacher import teach
+from walt_edge.tracking import Boxes, iou_matrix
+from walt_edge.vision import unoccluded
+from walt_edge.vision.classify import ClassEvidence
+from walt_edge.vision.ground import Sizes
+from walt_edge.vision.plate import Plate, SampleBuffer, masked_median
+from walt_edge.vision.settings import WatchSettings
+from walt_edge.vision.shape import describe, ground_contact
+from walt_edge.vision.sightings import Reason, Sighting
+from walt_edge.vision.standing import grown
+from walt_edge.vision.unoccluded import Parts
+from walt_train.mining.backgrounds import FrameSampler, background
+from walt_train.mining.epochs import Image, Pose, register, still
+from walt_train.mining.lots import SAMPLES, SAMPLES_MIN, Look, learn_plate, look
+from walt_train.mining.recordings import Mined
+from walt_train.mining.sources import Source
+
+_SETTINGS = WatchSettings(
+    sharpness_min=0.25,  # what stands is never blurred by its motion: only the lens and the registering soften it
+    edge_min=0.55,  # in the even light of most stills a dark vehicle fades into the shadow it stands on
+)
+_MODEL = "stills-1"
+_LONE = 0.7
+_SAME_IOU = 0.7
+_SHARP = 0.45
+_VOTES = 4
+_log = logging.getLogger(__name__)
+
+
+class TooFewStillsError(WaltError):
+    """There are not enough stills of one pose to know the empty place."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One thing in one still.
+
+    Attributes:
+        sighting: As judged by itself.
+        image: Its anonymised crop.
+        crop_xy: The crop's corner.
+        captured: When.
+        filled: How much of the object the anonymiser filled, 0..1.
+    """
+
+    sighting: Sighting
+    image: AnonymisedImage
+    crop_xy: tuple[int, int]
+    captured: Moment
+    filled: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epoch:
+    """Stills of one pose.
+
+    Attributes:
+        plate: Their empty place.
+        places: Which stills of the source belong to it, and how each lies.
+    """
+
+    plate: Plate
+    places: dict[int, Pose]
+
+
+def mine_stills(
+    source: Source, *, camera: str, anonymiser: Anonymiser, detector: Teacher | None, progress: Callable[[], object]
+) -> Mined:
+    """Mines all stills of a camera together.
+
+    Args:
+        source: The folders.
+        camera: The camera's name.
+        anonymiser: Passes every still.
+        detector: An optional teacher.
+        progress: Is called with every still.
+
+    Raises:
+        TooFewStillsError: No pose of the camera has enough of them.
+    """
+    mined = Mined()
+    origin = Origin(
+        site="local",
+        device="mine",
+        camera=camera,
+        model=(f"{_MODEL}+{detector.name}" if detector else _MODEL)[:64],
+        anonymiser=anonymiser.version,
+        frame_wh=source.frame_wh,
+    )
+    for epoch in _epochs(source, mined.rejected):
+        _Lot(epoch, origin, anonymiser, detector).mine(source, mined, progress)
+    return mined
+
+
+def _epochs(source: Source, rejected: Counter[str]) -> list[Epoch]:
+    """The stills by pose, each pose with its plate; poses with too few stills are counted and left out."""
+    references: list[Image] = []
+    poses: list[dict[int, Pose]] = []
+    samples: list[SampleBuffer] = []
+    for number, frame in enumerate(source.frames()):
+        found = ((place, register(reference, frame.bgr)) for place, reference in enumerate(references))
+        place, pose = next((one for one in found if one[1].registrable), (len(references), still(source.frame_wh)))
+        if place == len(references):
+            references.append(frame.bgr)
+            poses.append({})
+            samples.append(SampleBuffer(1.0, SAMPLES))
+        poses[place][number] = pose
+        samples[place].offer(pose.warp(frame.bgr)[0], float(number))
+    epochs = []
+    for places, buffer in zip(poses, samples, strict=True):
+        if len(buffer) >= SAMPLES_MIN:
+            epochs.append(Epoch(learn_plate(buffer.frames, _SETTINGS), places))
+        else:
+            rejected["too few stills of a pose"] += len(places)
+            _log.warning("%d stills lie where no others do: %d are needed for a plate", len(places), SAMPLES_MIN)
+    if not epochs:
+        raise TooFewStillsError(
+            f"{sum(map(len, poses))} stills in {len(poses)} poses of the camera, {SAMPLES_MIN} of one are needed to "
+            "know the empty place: give more stills"
+        )
+    return epochs
+
+
+class _Lot:
+    """One pose of the camera: its stills, looked at one after another."""
+
+    def __init__(self, epoch: Epoch, origin: Origin, anonymiser: Anonymiser, detector: Teacher | None) -> None:
+        self._epoch = epoch
+        self._origin = origin
+        self._anonymiser = anonymiser
+        self._detector = detector
+        self._sizes = Sizes()
+        self._sampler = FrameSampler()
+        self._candidates: list[Candidate] = []
+        self._seen: list[PatchMask] = []  # whatever may be an object
+        self._plates: tuple[list[Image], list[Mask | None]] = ([], [])
+
+    def mine(self, source: Source, mined: Mined, progress: Callable[[], object]) -> None:
+        """Looks at every still of the pose and adds what was found."""
+        newest: Moment | None = None
+        for number, frame in enumerate(source.frames()):
+            if number in self._epoch.places:
+                self._look_at(number, frame)
+                newest = frame.captured
+                mined.frames += 1
+                progress()
+        assert newest is not None
+        plate = self._plate(newest)
+        mined.sealed.append(plate)
+        self._seal_frames(mined, plate)
+        boxes = np.array([patch.box_xyxy for patch in self._seen], np.float64).reshape(-1, 4)
+        for candidate in self._candidates:
+            self._seal(candidate, boxes, mined, plate.id)
+
+    def _look_at(self, number: int, frame: Frame) -> None:
+        bgr, shown = self._epoch.places[number].warp(frame.bgr)
+        seen = look(bgr, self._epoch.plate, _SETTINGS)
+        sightings = self._judged(bgr, seen, shown)
+        image = self._anonymiser(bgr, sightings, seen.motion.moving & ~_under(sightings, seen.motion.moving))
+        if len(self._plates[0]) < SAMPLES:
+            self._plates[0].append(image.bgr)
+            self._plates[1].append(image.moving | image.filled)
+        self._sampler.offer(image, sightings, frame.captured, "")
+        if seen.flooded:
+            return
+        for sighting in sightings:
+            if sighting.label is not None:
+                self._seen.append(sighting.silhouette)
+                self._candidates.append(_candidate(sighting, image, frame.captured))
+
+    def _judged(self, bgr: Image, seen: Look, shown: Mask) -> list[Sighting]:
+        height, width = seen.motion.moving.shape
+        painted = unoccluded.label_map([outline.patch for outline in seen.outlines], height, width)
+        detections = self._detector(bgr) if self._detector else None
+        sightings = []
+        for index, outline in enumerate(seen.outlines):
+            patch, evidence = outline.patch, ClassEvidence()
+            for _ in range(3):  # one look, weighed as the few that a class needs
+                evidence.add(describe(patch), stride=4)
+            parts: Parts = {
+                Reason.NEIGHBOUR: unoccluded.neighbour_part(index, patch, painted, _SETTINGS),
+                Reason.BORDER: unoccluded.border_part(patch, (width, height), _SETTINGS),
+                Reason.SMALL: unoccluded.small_part(patch, _SETTINGS),
+                Reason.FRAGMENT: unoccluded.crown_part(patch, seen.motion.moving, _SETTINGS),
+                Reason.WARM_UP: unoccluded.known_part(patch, shown),
+                Reason.BLURRED: _crispness(patch, bgr),
+            }
+            if detections is not None:
+                lesson = teach(patch, detections)
+                parts = weakest(parts, lesson.parts)
+                if lesson.label is not None:
+                    evidence.votes[lesson.label] += _VOTES
+            sightings.append(self._sighting(patch, evidence, parts))
+        return sightings
+
+    def _sighting(self, patch: PatchMask, evidence: ClassEvidence, parts: Parts) -> Sighting:
+        label, score = evidence.classify()
+        if label is Label.PERSON and not evidence.votes[Label.PERSON]:
+            label = None  # a person's outline is too easily a shadow's or a bush's, where nothing is seen to walk
+        parts[Reason.UNCLASSIFIED] = 0.0 if label is None else score
+        parts[Reason.MERGED] = unoccluded.proportion_part(label, describe(patch))
+        if label is not None:
+            parts[Reason.STATIC_OCCLUDER] = unoccluded.see_through_part(patch, label)
+            if min(parts.values()) >= _SETTINGS.whole_confidence:
+                _, y0, _, y1 = patch.box_xyxy
+                self._sizes.add(label, y1, y1 - y0, patch.area, len(self._seen))
+        outcome = unoccluded.verdict(parts, _SETTINGS)
+        return Sighting(
+            patch,
+            label,
+            score,
+            ground_contact(patch),
+            track_id=len(self._seen) + 1,
+            reasons=outcome.reasons,
+            unoccluded_confidence=outcome.confidence,
+            confidence_parts=tuple((reason.value, part) for reason, part in parts.items()),
+        )
+
+    def _plate(self, newest: Moment) -> SealedEnvelope:
+        """The empty place, from anonymised stills; what they rarely show comes from the working plate, filled."""
+        median, _, seen = masked_median(*self._plates)
+        image = self._anonymiser(median, (), ~seen)
+        header = PlateHeader(
+            origin=self._origin,
+            captured=newest,
+            hour=hour_of(newest),
+            known=encode_rle(seen),
+            samples=len(self._plates[0]),
+        )
+        return seal(header, image)
+
+    def _seal_frames(self, mined: Mined, plate: SealedEnvelope) -> None:
+        header = plate.envelope.header
+        assert isinstance(header, PlateHeader)
+        for kept in self._sampler.kept:
+            known = decode_rle(header.known)
+            sealed = background(kept, decode_image(plate), known, self._origin, self._anonymiser)
+            mined.sealed.append(sealed)
+            mined.frame_plates[sealed.id] = plate.id
+
+    def _seal(self, candidate: Candidate, boxes: Boxes, mined: Mined, plate_id: str) -> None:
+        """Judges once more, now that sizes are known and who stayed, and seals what is whole."""
+        seen, label = candidate.sighting, candidate.sighting.label
+        assert label is not None
+        parts = {Reason(name): part for name, part in seen.confidence_parts}
+        x0, y0, x1, y1 = seen.silhouette.box_xyxy
+        ratio = self._sizes.ratio(label, y1, y1 - y0, seen.silhouette.area)
+        parts = weakest(parts, unoccluded.size_parts(ratio, label, _SETTINGS))
+        stayed = bool(np.count_nonzero(iou_matrix(np.array([(x0, y0, x1, y1)], np.float64), boxes) >= _SAME_IOU) > 1)
+        parts[Reason.SHORT_TRACK] = 1.0 if stayed else _LONE
+        limit = _SETTINGS.filled_max_vehicle if label is Label.VEHICLE else _SETTINGS.filled_max
+        outcome = unoccluded.verdict(parts, _SETTINGS)
+        mined.objects += 1
+        if outcome.reasons or candidate.filled > limit:
+            mined.rejected[(outcome.reasons or (Reason.MERGED,))[0].value] += 1
+            return
+        height, width = candidate.image.bgr.shape[:2]
+        x, y = candidate.crop_xy
+        captured = candidate.captured
+        header = CropHeader(
+            origin=self._origin,
+            captured=captured,
+            box_xyxy=(float(x0), float(y0), float(x1), float(y1)),
+            label=label,
+            score=seen.score,
+            unoccluded_confidence=outcome.confidence,
+            confidence_parts={reason.value: part for reason, part in parts.items()},
+            track_id=seen.track_id,
+            stationary_us=(captured.utc_us, captured.utc_us),
+            ground_xy=seen.ground_xy,
+            crop_xy=candidate.crop_xy,
+            mask=encode_rle(seen.silhouette.window((x, y, x + width, y + height))),
+            plate=plate_id,
+            holdout=False,
+        )
+        mined.sealed.append(seal(header, candidate.image))
+
+
+def _candidate(sighting: Sighting, image: AnonymisedImage, captured: Moment) -> Candidate:
+    height, width = image.bgr.shape[:2]
+    x0, y0, x1, y1 = sighting.silhouette.box_xyxy
+    margin = max(_SETTINGS.margin_min_px, round(_SETTINGS.margin_fraction * max(x1 - x0, y1 - y0)))
+    box = (max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin))
+    filled = image.filled_fraction(sighting.silhouette)
+    return Candidate(sighting, image.crop(box, sighting.silhouette), (box[0], box[1]), captured, filled)
+
+
+def _crispness(patch: PatchMask, bgr: Image) -> float:
+    """An edge all around, as steep as a standing object's."""
+    crisp = unoccluded.ramp(unoccluded.sharpness(patch, bgr), _SETTINGS.sharpness_min, _SHARP, low=0.2, middle=0.55)
+    return min(crisp, unoccluded.edge_part(patch, bgr, _SETTINGS))
+
+
+def _under(sightings: list[Sighting], moving: Mask) -> Mask:
+    """Outlines with the rim trimmed off them and the shadow beside: filled, they would spoil the surroundings."""
+    height, width = moving.shape
+    near = np.zeros((height, width), bool)
+    for sighting in sightings:
+        patch = grown(sighting.silhouette, _SETTINGS.halo_px + 4, (width, height))
+        x0, y0, x1, y1 = patch.box_xyxy
+        near[y0:y1, x0:x1] |= patch.mask
+    return near
