@@ -131,7 +131,9 @@ class Traffic:
 
     def _park(self, start_s: float, end_s: float) -> None:
         """Fills the parking strips: rows of parked vehicles, and bays kept clear for those who come and go."""
-        light_ones = [i for i, model in enumerate(self._models) if model.size_lwh[0] < 6]
+        # What never drives is no car here, but for bicycles, which only stand.
+        shown = [w > 0 or m.size_lwh[1] < 1.0 for m, w in zip(self._models, self._weights.tolist(), strict=True)]
+        light_ones = [i for i, model in enumerate(self._models) if model.size_lwh[0] < 6 and shown[i]]
         crosswalk = self._layout.road.crosswalk_x
         for lane in self._layout.road.lanes:
             if lane.strip_y_m is None:
