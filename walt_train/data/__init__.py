@@ -24,24 +24,26 @@ def open_samples(
     seed: int = 0,
     settings: ComposeSettings | None = None,
 ) -> Samples:
-    """Opens a folder of clip art or of amodal COCO annotations.
+    """Opens a folder of clip art or of amodal annotations, or an annotation file.
 
     Args:
-        folder: Holds `clipart.json` or `annotations.json`.
+        folder: Holds `clipart.json`, `annotations.json`, or one JSON file of KINS or COCOA, itself or in
+            `annotations/`; or is that file.
         split: `train`, `validation` or `all`.
-        per_epoch: Samples in an epoch; None for a COCO folder's frames in their order, 1,000 composites of clip art.
+        per_epoch: Samples in an epoch; None for annotated pictures in their order, 1,000 composites of clip art.
         seed: 0..2^64-1.
         settings: Of composites; by default cropped ones to train on and whole frames to judge on.
 
     Raises:
-        DataError: There is neither, or the annotations are malformed.
+        DataError: There is none of these, or the annotations are malformed.
         ClipArtError: The clip art is malformed or not enough.
         UsageError: A number is out of range.
     """
     # Imported here, since these build on this package's samples and layers.
     from walt_train.clipart.settings import JUDGING, TRAINING
-    from walt_train.data.coco import ANNOTATIONS, CocoSamples, DataError
+    from walt_train.data.coco import ANNOTATIONS, CocoSamples
     from walt_train.data.composites import CompositeSamples
+    from walt_train.data.formats import find_annotations, reader_of
 
     if (folder / FILE_NAME).is_file():
         chosen = settings or (JUDGING if split == "validation" else TRAINING)
@@ -49,4 +51,5 @@ def open_samples(
         return CompositeSamples(folder, split=split, per_epoch=count, seed=seed, settings=chosen)
     if (folder / ANNOTATIONS).is_file():
         return CocoSamples(folder, split=split, per_epoch=per_epoch, seed=seed)
-    raise DataError(f"{folder} has neither {FILE_NAME} nor {ANNOTATIONS}: mine clip art, or render a street")
+    path = folder if folder.is_file() else find_annotations(folder)
+    return reader_of(path)(path, split=split, per_epoch=per_epoch, seed=seed)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, Rle, decode_rle
 from walt_train.data.pictures import (
-    TRAINING_PERCENT,
     DataError,
     ImageRecord,
     ObjectsAndStatic,
@@ -30,7 +29,6 @@ from walt_train.data.sample import AmodalObject, Split
 
 __all__ = [
     "ANNOTATIONS",
-    "TRAINING_PERCENT",
     "AnnotationRecord",
     "CocoSamples",
     "DataError",
@@ -160,10 +158,13 @@ class CocoSamples(PictureSamples):
         judging = self._tracks(later)
         common = len(known & judging)
         _LOG.warning(
-            "%s: %d of the %d objects (%d%%) in the %d frames that judge are also in the %d that train, they judge too: "
-            "figures will flatter; for composites compose --split train and --split validation apart",
-            path.parent, common, len(judging), 100 * common // len(judging), len(later), len(earlier),
-        )  # fmt: skip
+            "%s: of the %d objects that judge, %d (%d%%) train as well, and they judge too: figures will flatter; "
+            "composites can be made with --split train and --split validation",
+            path.parent,
+            len(judging),
+            common,
+            100 * common // len(judging),
+        )
         return later
 
     def _tracks(self, images: Iterable[ImageRecord]) -> set[tuple[str, int]]:

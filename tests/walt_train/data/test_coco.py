@@ -134,7 +134,8 @@ def test_one_object_that_crosses_the_bound_costs_only_its_frames(
     write(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert len(CocoSamples(tmp_path, split="validation")) == 2
-    assert "they judge too" in caplog.text
+    assert "of the 4 objects that judge, 2 (50%) train as well, and they judge too" in caplog.text
+    assert "\n" not in caplog.records[-1].getMessage()
 
 
 def test_epochs_show_every_frame_before_one_again(tmp_path: Path) -> None:
@@ -156,6 +157,21 @@ def test_the_same_again_has_the_same_name(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
     assert len(contents[0]["info"]["content_sha256"]) == 64
     assert contents[0]["info"]["seed"] == 1
+
+
+def test_keypoints_and_cuboids_are_read(tmp_path: Path) -> None:
+    write(tmp_path)
+    content = json.loads((tmp_path / "annotations.json").read_text())
+    cuboid = [[n, 2 * n - 3.5] for n in range(8)]
+    content["annotations"][1] |= {"keypoints": [1, 2.5, 2, -4, 30, 1, 0, 0, 0], "num_keypoints": 2, "cuboid": cuboid}
+    content["annotations"][2] |= {"keypoints": [], "num_keypoints": 0}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    bare, full, none = CocoSamples(tmp_path).sample(0, 0).objects
+    assert bare.keypoints is None
+    assert bare.cuboid is None
+    assert np.array_equal(np.asarray(full.keypoints), [[1, 2.5, 2], [-4, 30, 1], [0, 0, 0]])
+    assert np.array_equal(np.asarray(full.cuboid), cuboid)
+    assert none.keypoints is None
 
 
 def spoil_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
@@ -183,6 +199,19 @@ def spoil_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], N
             spoil_json(lambda c: c["annotations"][3]["occluder_segmentation"].update(size=[4, 4])),
             r"a mask of \(4, 4\) for image 2 of \(16, 24\)",
         ),
+        (
+            spoil_json(lambda c: c["annotations"][3].update(keypoints=[1, 2])),
+            "in image 2: keypoints of 2 num",
+        ),
+        (spoil_json(lambda c: c["annotations"][3].update(keypoints=[1, 2, 3])), "not x, y, visibility 0, 1 or 2"),
+        (spoil_json(lambda c: c["annotations"][3].update(keypoints=["a", 2, 3])), "Expected `float`, got `str`"),
+        (
+            spoil_json(lambda c: c["annotations"][3].update(keypoints=[1, 2, 1], num_keypoints=2)),
+            "num_keypoints is 2, but 1 are labelled",
+        ),
+        (spoil_json(lambda c: c["annotations"][3].update(cuboid=[[1, 2]] * 7)), "of length >= 8"),
+        (spoil_json(lambda c: c["annotations"][3].update(cuboid=[[1, 2, 3]] * 8)), "of length <= 2"),
+        (spoil_json(lambda c: c["annotations"][3].update(cuboid=[[1, float("nan")]] * 8)), "JSON is malformed"),
         (spoil_json(lambda c: c["images"][2].update(time="noon")), "time 'noon' of image 3 is not ISO 8601: correct"),
         (spoil_json(lambda c: c.update(images=[], annotations=[])), "has 0 frames, too few for split 'all'"),
         (lambda folder: (folder / "images/000004.png").unlink(), "lacks images/000004.png: write"),
