@@ -117,3 +117,25 @@ def canonical_order(found: AmodalInstances) -> NDArray[np.intp]:
         for i, mask in enumerate(found.amodal)
     ]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.intp)
+
+
+def judge(found: AmodalInstances, truth: Truth, iou_min: float) -> list[tuple[int, bool]]:
+    """Every prediction, surest first, with whether it hits a counted object; without those that hit another one.
+
+    As in COCO, the surest chooses first, the object of its class that its box covers best, by `iou_min` at least.
+    """
+    ious = box_ious(truth, found)
+    counted = truth.counted
+    free = np.ones(len(truth), bool)
+    judged = []
+    for index in canonical_order(found).tolist():
+        open_ = free & (ious[:, index] >= iou_min)
+        if not open_.any():
+            judged.append((index, False))
+            continue
+        # A counted object is preferred to one that is not: covering both is no reason to be ignored.
+        best = int(np.argmax(np.where(open_, ious[:, index] + counted, -1.0)))
+        free[best] = False
+        if counted[best]:
+            judged.append((index, True))
+    return judged

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.instances import AmodalInstances
 from walt_train.data.sample import AmodalSample
-from walt_train.metrics.matching import Truth, box_ious, canonical_order
+from walt_train.metrics.matching import Truth, judge
 
 FALLBACK = 0.5
 """Where nothing is found at any threshold, or there is nothing to find, the data says nothing about scores."""
@@ -37,31 +37,12 @@ def choose_threshold(frames: Iterable[tuple[AmodalInstances, AmodalSample]]) -> 
     for found, sample in frames:
         truth = Truth.of(sample)
         wanted += int(np.count_nonzero(truth.counted))
-        for index, hit in _judged(found, truth):
+        for index, hit in judge(found, truth, _HIT_IOU):
             scores.append(float(found.scores[index]))
             hits.append(hit)
     if not any(hits):
         return FALLBACK
     return _best(np.array(scores), np.array(hits), wanted)
-
-
-def _judged(found: AmodalInstances, truth: Truth) -> list[tuple[int, bool]]:
-    """Every prediction with whether it hits a counted object; without those that hit one that is not counted."""
-    ious = box_ious(truth, found)
-    counted = truth.counted
-    free = np.ones(len(truth), bool)
-    judged = []
-    for index in canonical_order(found).tolist():
-        open_ = free & (ious[:, index] >= _HIT_IOU)
-        if not open_.any():
-            judged.append((index, False))
-            continue
-        # A counted object is preferred to one that is not: covering both is no reason to be ignored.
-        best = int(np.argmax(np.where(open_, ious[:, index] + counted, -1.0)))
-        free[best] = False
-        if counted[best]:
-            judged.append((index, True))
-    return judged
 
 
 def _best(scores: NDArray[np.float64], hits: NDArray[np.bool_], wanted: int) -> float:
