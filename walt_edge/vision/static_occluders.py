@@ -51,6 +51,16 @@ class OccluderCounts:
     before_y: Rows
     size_px: float
 
+    def shifted(self, dx: int, dy: int) -> OccluderCounts:
+        """The same counts moved by whole pixels, rows included."""
+        return OccluderCounts(
+            _shifted(self.hits, dx, dy, 0.0),
+            _shifted(self.misses, dx, dy, 0.0),
+            _shifted(np.where(self.behind_y > 0, self.behind_y + dy, 0).astype(np.float32), dx, dy, 0.0),
+            _shifted(self.before_y + np.float32(dy), dx, dy, np.inf),
+            self.size_px,
+        )
+
 
 class StaticOccluders:
     """The map of one camera position.
@@ -204,3 +214,11 @@ def _close_line(mask: NDArray[np.uint8], size: tuple[int, int]) -> Mask:
 def _paint(into: Mask, patch: PatchMask) -> None:
     x0, y0, x1, y1 = patch.box_xyxy
     into[y0:y1, x0:x1] |= patch.mask
+
+
+def _shifted(values: Rows, dx: int, dy: int, empty: float) -> Rows:
+    height, width = values.shape
+    out = np.full_like(values, empty)
+    rows, columns = slice(max(0, dy), min(height, height + dy)), slice(max(0, dx), min(width, width + dx))
+    out[rows, columns] = values[max(0, -dy) : min(height, height - dy), max(0, -dx) : min(width, width - dx)]
+    return out

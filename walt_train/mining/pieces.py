@@ -1,0 +1,188 @@
+"""What the sources gave, read back: clips and plates with their pixels, moved into one pose."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.clipart import Clip, ClipArtError, Plate
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.masks import Mask, PatchMask, decode_rle, encode_rle
+from walt_edge.contract.messages import CropHeader
+from walt_edge.privacy import FILL_BGR, JPEG_QUALITY
+from walt_edge.vision.shape import ground_contact
+from walt_train.mining.epochs import Image, Pose
+
+_TURN_DEG = 0.15  # over a crop of 200 px half a pixel: less is not worth another round of JPEG
+_NEAR_FILL = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlatePiece:
+    """A plate of one source.
+
+    Attributes:
+        folder: Of the source.
+        plate: Its record.
+        bgr: (H, W, 3).
+        known: (H, W).
+    """
+
+    folder: Path
+    plate: Plate
+    bgr: Image
+    known: Mask
+
+    @classmethod
+    def read(cls, folder: Path, plate: Plate) -> PlatePiece:
+        """Decodes a plate."""
+        return cls(folder, plate, _read(folder / plate.image), decode_rle(plate.header.known))
+
+    def moved(self, pose: Pose) -> PlatePiece:
+        """The plate in the reference's pose; the rim that opens is unknown."""
+        if pose.same:
+            return self
+        bgr, shown = pose.warp(self.bgr)
+        known = pose.warp_mask(self.known) & shown
+        header = msgspec.structs.replace(self.plate.header, known=encode_rle(known))
+        return PlatePiece(self.folder, msgspec.structs.replace(self.plate, header=header, image=""), bgr, known)
+
+    def write(self, out: Path) -> Plate:
+        """Writes or links the image; returns the record."""
+        if self.plate.image:
+            return msgspec.structs.replace(self.plate, image=link(self.folder / self.plate.image, out, "plates"))
+        return msgspec.structs.replace(self.plate, image=store(self.bgr, out, "plates"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipPiece:
+    """A clip of one source.
+
+    Attributes:
+        folder: Of the source.
+        clip: Its record; `image` is "" where the pixels were moved and have to be stored anew.
+        bgr: (h, w, 3) the crop.
+        mask: (h, w).
+    """
+
+    folder: Path
+    clip: Clip
+    bgr: Image
+    mask: Mask
+
+    @classmethod
+    def read(cls, folder: Path, clip: Clip) -> ClipPiece:
+        """Decodes a clip."""
+        return cls(folder, clip, _read(folder / clip.image), decode_rle(clip.header.mask))
+
+    @property
+    def header(self) -> CropHeader:
+        """The clip's."""
+        return self.clip.header
+
+    @property
+    def filled(self) -> Mask:
+        """(h, w) pixels of the anonymiser's colour, as JPEG left it."""
+        far = np.abs(self.bgr.astype(np.int16) - np.array(FILL_BGR, np.int16)).max(axis=2)
+        core: Mask = cv2.morphologyEx((far <= _NEAR_FILL).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0
+        return core
+
+    def moved(self, pose: Pose) -> ClipPiece | None:
+        """The clip in the reference's pose: mask, box and foot alike; None if a part of it leaves the frame.
+
+        A shift moves the crop by whole pixels and leaves its pixels as they are; a turn resamples it.
+        """
+        if pose.same:
+            return self
+        bgr, mask, origin = (self._shifted if abs(pose.rotation_deg) <= _TURN_DEG else self._turned)(pose)
+        patch = PatchMask.from_full(mask)
+        own = PatchMask(origin[0] + patch.x, origin[1] + patch.y, patch.mask)
+        width, height = pose.frame_wh
+        x0, y0, x1, y1 = own.box_xyxy
+        if not patch.area or x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+            return None
+        left, top = max(0, -origin[0]), max(0, -origin[1])
+        right, bottom = min(bgr.shape[1], width - origin[0]), min(bgr.shape[0], height - origin[1])
+        inside = mask[top:bottom, left:right]
+        header = msgspec.structs.replace(
+            self.header,
+            box_xyxy=(float(x0), float(y0), float(x1), float(y1)),
+            ground_xy=ground_contact(own),
+            crop_xy=(origin[0] + left, origin[1] + top),
+            mask=encode_rle(inside),
+        )
+        cut = inside.shape != self.mask.shape or bgr is not self.bgr
+        clip = msgspec.structs.replace(self.clip, header=header, image="" if cut else self.clip.image)
+        return ClipPiece(self.folder, clip, np.ascontiguousarray(bgr[top:bottom, left:right]), inside)
+
+    def _shifted(self, pose: Pose) -> tuple[Image, Mask, tuple[int, int]]:
+        foot = np.array([self.header.ground_xy])
+        dx, dy = np.round(pose.to_reference(foot) - foot)[0].astype(int).tolist()
+        x, y = self.header.crop_xy
+        return self.bgr, self.mask, (x + dx, y + dy)
+
+    def _turned(self, pose: Pose) -> tuple[Image, Mask, tuple[int, int]]:
+        height, width = self.mask.shape
+        x, y = self.header.crop_xy
+        corners = np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]], np.float64)
+        there = pose.to_reference(corners)
+        left, top = np.floor(there.min(axis=0)).astype(int).tolist()
+        right, bottom = np.ceil(there.max(axis=0)).astype(int).tolist()
+        matrix = pose.matrix.copy()  # from a pixel of the new crop to one of the old
+        matrix[:, 2] += matrix[:, :2] @ np.array([left, top]) - np.array([x, y])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        size = (right - left, bottom - top)
+        bgr = cv2.warpAffine(self.bgr, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        share = cv2.warpAffine(self.mask.astype(np.float32), matrix, size, flags=flags)
+        return np.asarray(bgr, np.uint8), share >= 0.5, (left, top)
+
+    def write(self, out: Path, **changes: object) -> Clip:
+        """Writes or links the image; returns the record with `changes`."""
+        image = (
+            link(self.folder / self.clip.image, out, "crops") if self.clip.image else store(self.bgr, out, "crops")
+        )
+        return msgspec.structs.replace(self.clip, image=image, **changes)
+
+
+def link(image: Path, out: Path, kind: str) -> str:
+    """Gives an image that lies on the disk a second name; returns its path below `out`."""
+    name = f"{kind}/{image.name}"
+    path = out / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            path.hardlink_to(image)
+        except OSError:  # another file system, or one without links
+            path.write_bytes(image.read_bytes())
+    except OSError as error:
+        raise WaltError(f"cannot write {path}: {error.strerror}; free space or choose another --out") from error
+    return name
+
+
+def store(bgr: Image, out: Path, kind: str) -> str:
+    """Stores pixels that were read from a sealed image and moved; returns the path below `out`."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    data: NDArray[np.uint8] = cv2.imencode(".jpg", bgr, options)[1]
+    name = f"{kind}/{hashlib.sha256(data.tobytes()).hexdigest()}.jpg"
+    try:
+        (out / kind).mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(data.tobytes())
+    except OSError as error:
+        raise WaltError(f"cannot write {out / name}: {error.strerror}; free space or choose another --out") from error
+    return name
+
+
+def _read(path: Path) -> Image:
+    data = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise ClipArtError(f"{path} is missing or no image: remove {path.parent.parent} and mine again")
+    return np.asarray(image, np.uint8)
