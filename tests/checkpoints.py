@@ -46,8 +46,8 @@ def small_net(seed: int = 4) -> WaltNet:
     torch.manual_seed(seed)
     net = WaltNet(small_recipe().network).eval()
     with torch.no_grad():
-        stem = net.backbone.stem[0]
-        gain = net.backbone.out[1]
+        stem = net.backbone.bottom_up.stem[0]
+        gain = net.backbone.top_down.out[1]
         assert isinstance(stem, nn.Conv2d)
         assert isinstance(gain, nn.BatchNorm2d)
         gain.weight.mul_(30)
@@ -76,7 +76,7 @@ def _balance_masks(net: WaltNet) -> None:
         bias = head.classes.bias
         assert bias is not None
         bias.zero_()
-        bias.copy_(likely - head(pooled).mean(dim=(0, 2, 3)))
+        bias.copy_(likely - head(net.branch.trunk(pooled))[1].mean(dim=(0, 2, 3)))
 
 
 def noise(seed: int, scale: int = 1) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import torch
 
 from walt_edge.runtimes.walt_onnx import INPUT
 from walt_export.errors import ExportError
-from walt_export.traceable import OUTPUTS, TraceableWaltNet
+from walt_export.traceable import TraceableWaltNet
 from walt_train.model.waltnet import WaltNet
 
 OPSET: Final = 20
@@ -34,7 +34,7 @@ def export_onnx(net: WaltNet) -> bytes:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=traceable.outputs,
             verbose=False,
         )
     assert program is not None

@@ -73,7 +73,7 @@ class TorchNetwork:
 
     def __call__(self, image: NDArray[np.uint8]) -> Candidates:
         """Looks at one (H, W, 3) uint8 BGR picture of the network's size."""
-        boxes, scores, labels, maps = self._net.predict(torch.from_numpy(image[None]))
+        boxes, scores, labels, maps = self._net.predict(torch.from_numpy(image[None]))[:4]
         return Candidates(boxes.numpy(), scores.numpy(), labels.numpy(), maps.numpy())
 
 

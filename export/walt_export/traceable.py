@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from walt_train.model.waltnet import WaltNet
 
-OUTPUTS = ("boxes", "scores", "labels", "maps")
+OUTPUTS = ("boxes", "scores", "labels", "maps", "visible_boxes")
+"""The last one only of a network that has it; who reads a bundle needs the others."""
 
 
 class TraceableWaltNet(nn.Module):
@@ -25,13 +26,18 @@ class TraceableWaltNet(nn.Module):
         self.net = net
         self.eval()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(1, H, W, 3) uint8 BGR to boxes (N, 4), scores (N,), labels (N,) int64 and maps (N, 3, 28, 28).
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(1, H, W, 3) uint8 BGR to boxes (N, 4), scores (N,), labels (N,) int64, maps (N, 3, 28, 28).
 
         Pixels are normalised here, so that every runtime takes what a camera gives.
         """
-        found: tuple[Tensor, Tensor, Tensor, Tensor] = self.net(image)
+        found: tuple[Tensor, ...] = self.net(image)
         return found
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what `forward` gives."""
+        return list(OUTPUTS[: 5 if self.net.network.visible_box else 4])
 
     def example(self) -> Tensor:
         """An input of the right size and type; its values do not matter."""

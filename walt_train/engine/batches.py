@@ -74,11 +74,14 @@ def collate(examples: list[Example]) -> Batch:
     return {
         "pictures": torch.from_numpy(np.stack([example.picture for example in examples])),
         "scenes": torch.from_numpy(np.stack([example.scene for example in examples])),
+        "windows": torch.from_numpy(np.stack([example.window for example in examples])),
         "boxes": [torch.from_numpy(example.boxes) for example in examples],
         "labels": [torch.from_numpy(example.labels) for example in examples],
+        "ignored": [torch.from_numpy(example.ignored) for example in examples],
         "mask_rois": torch.from_numpy(np.concatenate(rois)),
         "mask_labels": torch.from_numpy(np.concatenate([example.roi_labels for example in examples])),
         "mask_targets": torch.from_numpy(np.concatenate([example.targets for example in examples])),
+        "visible_boxes": torch.from_numpy(np.concatenate([example.roi_visible for example in examples])),
     }
 
 

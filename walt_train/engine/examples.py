@@ -1,27 +1,29 @@
-"""From a sample to what the network is taught of it: moved, letterboxed, with the targets of its mask RoIs."""
+"""From a sample to what the network is taught of it: a view of the frame, letterboxed, with targets of its RoIs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.masks import PatchMask
 from walt_edge.runtimes.onnx_detector import letterbox
 from walt_train.data.sample import AmodalSample
+from walt_train.engine.views import View, draw_move, draw_window
 from walt_train.model.branches.branch import CHANNELS, MAP_SIDE, Layer
 from walt_train.model.targets import IntBox, object_layers, soft_targets, visible_masks
-from walt_train.recipes.recipe import Recipe
+from walt_train.recipes.recipe import Recipe, Training
 
 VISIBLE_MIN_PX = 12
 """Pixels of the input; an object that shows less is not asked for."""
 HIDDEN_MAX = 0.9
 """Nor one of which more than this share is hidden."""
-PAD_LEVEL = 114
-"""Of what lies outside a picture, as the letterbox has it."""
+_LEAST_ROI_PX = 1.0
+
+_Floats = NDArray[np.float64]
+_Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,26 +33,32 @@ class Example:
     Attributes:
         picture: (H, W, 3) uint8 BGR, letterboxed.
         scene: The same without its objects.
+        window: (4,) float32 xyxy: where the input's corners lie in the whole frame's input, in parts of its sides.
         boxes: (n, 4) float32 xyxy, pixels of the input: amodal, or visible where the recipe says so.
         labels: (n,) int64 Label values.
+        ignored: (m, 4) float32 boxes of objects too hidden to be asked for, which to find is no mistake.
         rois: (r, 4) float32: boxes of objects, moved a little.
         roi_labels: (r,) int64 Label values.
+        roi_visible: (r, 4) float32 xyxy of what is seen of each.
         targets: (r, 4, CHANNELS, 28, 28) float32 shares, in the order of `Layer`.
     """
 
     picture: NDArray[np.uint8]
     scene: NDArray[np.uint8]
+    window: NDArray[np.float32]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
+    ignored: NDArray[np.float32]
     rois: NDArray[np.float32]
     roi_labels: NDArray[np.int64]
+    roi_visible: NDArray[np.float32]
     targets: NDArray[np.float32]
 
 
 def make_example(
     sample: AmodalSample, scene_bgr: NDArray[np.uint8], recipe: Recipe, random: np.random.Generator
 ) -> Example:
-    """Moves and letterboxes a sample, drops what cannot be seen, and draws mask RoIs with their targets.
+    """Takes a view, letterboxes it, drops what cannot be seen, and draws mask RoIs with their targets.
 
     Args:
         sample: Of a fixed camera.
@@ -59,63 +67,81 @@ def make_example(
         random: All chance comes from it.
     """
     width, height = recipe.network.input_wh
-    if random.random() < recipe.training.shift_chance:
-        sample, scene_bgr = _shifted(sample, scene_bgr, recipe.training.shift, random)
-    picture, scale = letterbox(sample.image_bgr, (height, width))
-    seen = visible_masks(sample)
-    boxes = _boxes([thing.amodal for thing in sample.objects] if recipe.network.box_target == "amodal" else seen)
-    draws = max(1, recipe.training.rois // max(1, len(boxes)))
-    inside = np.array([width, height, width, height]) / scale
-    rois = np.minimum(np.maximum(_jitter(boxes, min(draws, 2), recipe.training.roi_jitter, random), 0), inside)
-    layers = object_layers(sample, [_window(some, sample) for some in rois])
-    areas = np.array([thing.amodal.area for thing in sample.objects], np.float64)
-    visible = np.array([mask.area for mask in seen], np.float64)
-    shown = np.flatnonzero((visible * scale**2 >= VISIBLE_MIN_PX) & (visible >= (1 - HIDDEN_MAX) * areas))
+    view = _draw_view(View.whole(sample, scene_bgr), recipe.training, random)
+    picture, scale = letterbox(view.sample.image_bgr, (height, width))
+    seen = visible_masks(view.sample)
+    asked = [thing.amodal for thing in view.sample.objects] if recipe.network.box_target == "amodal" else seen
+    boxes, seen_boxes = _boxes(asked), _boxes(seen)
+    shown = _shown(view.sample, seen, scale)
+    hidden = [index for index, mask in enumerate(asked) if mask.area > 0 and index not in shown]
     taught = random.permutation(shown)[: recipe.training.rois]
-    targets = [soft_targets(layers[index], rois[index]) for index in taught]
-    labels = np.array([int(thing.label) for thing in sample.objects], np.int64)
+    rois, targets = _rois(view.sample, boxes, taught, recipe, random)
+    labels = np.array([int(thing.label) for thing in view.sample.objects], np.int64)
+    draws = rois.shape[1]
     return Example(
         picture,
-        letterbox(scene_bgr, (height, width))[0],
-        (boxes[shown] * scale).astype(np.float32),
+        letterbox(view.scene_bgr, (height, width))[0],
+        _window_of_input(view, sample, (width, height), scale),
+        _scaled(boxes[shown], scale),
         labels[shown],
-        (rois[taught].reshape(-1, 4) * scale).astype(np.float32),
-        labels[taught].repeat(rois.shape[1]),
-        np.concatenate([np.zeros((0, len(Layer), CHANNELS, MAP_SIDE, MAP_SIDE), np.float32), *targets]),
+        _scaled(boxes[hidden], scale),
+        _scaled(rois.reshape(-1, 4), scale),
+        labels[taught].repeat(draws),
+        _scaled(seen_boxes[taught].repeat(draws, axis=0), scale),
+        targets,
     )
 
 
-def _boxes(masks: Sequence[PatchMask]) -> NDArray[np.float64]:
-    """(N, 4) tight boxes; an empty mask's is that of its window, and is taught to nobody."""
-    return np.array([mask.tight().box_xyxy if mask.area else mask.box_xyxy for mask in masks], np.float64).reshape(
-        -1, 4
-    )
+def _draw_view(view: View, training: Training, random: np.random.Generator) -> View:
+    if random.random() < training.window_chance:
+        view = view.cut(draw_window(view.sample, training.window, random))
+    elif random.random() < training.shift_chance:
+        view = view.moved(*draw_move(view.sample, training.shift, random))
+    return view.mirrored() if random.random() < training.mirror_chance else view
 
 
-def _shifted(
-    sample: AmodalSample, scene_bgr: NDArray[np.uint8], most: float, random: np.random.Generator
-) -> tuple[AmodalSample, NDArray[np.uint8]]:
-    """Both moved by the same number of whole pixels; what comes in is grey, what leaves is cut off."""
+def _shown(sample: AmodalSample, seen: Sequence[PatchMask], scale: float) -> _Indices:
+    """Indices of the objects of which enough is seen to ask for them."""
+    areas = np.array([thing.amodal.area for thing in sample.objects], np.float64)
+    visible = np.array([mask.area for mask in seen], np.float64)
+    return np.flatnonzero((visible * scale**2 >= VISIBLE_MIN_PX) & (visible >= (1 - HIDDEN_MAX) * areas))
+
+
+def _rois(
+    sample: AmodalSample, boxes: _Floats, taught: _Indices, recipe: Recipe, random: np.random.Generator
+) -> tuple[_Floats, NDArray[np.float32]]:
+    """RoIs (T, draws, 4) of the objects that are taught, pixels of the view, and the targets of all of them."""
+    draws = min(2, max(1, recipe.training.rois // max(1, len(boxes))))
     height, width = sample.image_bgr.shape[:2]
-    right, down = (np.array([width, height]) * random.uniform(-most, most, 2)).astype(int).tolist()
-
-    def moved(patch: PatchMask) -> PatchMask:
-        inside = PatchMask(patch.x + right, patch.y + down, patch.mask).full(height, width)
-        return PatchMask.from_full(inside)
-
-    whole = [replace(thing, amodal=moved(thing.amodal)) for thing in sample.objects]
-    kept = [order for order, thing in enumerate(whole) if thing.amodal.area > 0]
-    static = tuple((sum(order < nearer for order in kept), moved(patch)) for nearer, patch in sample.static)
-    picture, scene = (_moved_picture(image, right, down) for image in (sample.image_bgr, scene_bgr))
-    return replace(sample, image_bgr=picture, objects=tuple(whole[order] for order in kept), static=static), scene
+    jittered = _jitter(boxes, draws, recipe.training.roi_jitter, random)
+    limit = np.array([width, height], np.float64)
+    low = np.clip(jittered[..., :2], 0, limit - _LEAST_ROI_PX)
+    rois = np.concatenate([low, np.clip(jittered[..., 2:], low + _LEAST_ROI_PX, limit)], axis=2)
+    layers = object_layers(sample, [_window(some, sample) for some in rois])
+    targets = [soft_targets(layers[index], rois[index]) for index in taught]
+    return rois[taught], np.concatenate(
+        [np.zeros((0, len(Layer), CHANNELS, MAP_SIDE, MAP_SIDE), np.float32), *targets]
+    )
 
 
-def _moved_picture(image_bgr: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uint8]:
-    move = np.array([[1, 0, right], [0, 1, down]], np.float64)
-    size_wh = image_bgr.shape[1::-1]
-    grey = (PAD_LEVEL,) * 3
-    moved: NDArray[np.uint8] = cv2.warpAffine(image_bgr, move, size_wh, flags=cv2.INTER_NEAREST, borderValue=grey)
-    return moved
+def _window_of_input(view: View, frame: AmodalSample, input_wh: tuple[int, int], scale: float) -> NDArray[np.float32]:
+    """Where the corners of a view's input lie in the input of its whole frame, in parts of its sides."""
+    low, high = np.array(view.window_xyxy[:2]), np.array(view.window_xyxy[2:])
+    view_wh, frame_wh = (np.array(part.image_bgr.shape[1::-1]) for part in (view.sample, frame))
+    sides = np.array(input_wh)
+    # The letterbox pads a view otherwise than its frame.
+    far = low + (high - low) * sides / scale / view_wh
+    return np.asarray(np.concatenate([low, far]) * np.tile((sides / frame_wh).min() / sides, 2), np.float32)
+
+
+def _scaled(boxes: _Floats, scale: float) -> NDArray[np.float32]:
+    return (boxes * scale).astype(np.float32)
+
+
+def _boxes(masks: Sequence[PatchMask]) -> _Floats:
+    """(N, 4) tight boxes; an empty mask's is that of its window, and is taught to nobody."""
+    tight = [mask.tight() if mask.area else mask for mask in masks]
+    return np.array([mask.box_xyxy for mask in tight], np.float64).reshape(-1, 4)
 
 
 def _jitter(

@@ -88,7 +88,8 @@ def fit(wanted: Fit) -> Path:
     network, scene = survey(samples, wanted.recipe.network)
     if not network.anchors_wh:
         raise FitError(f"{wanted.data} shows no object at all: nothing can be learned from it")
-    recipe = msgspec.structs.replace(wanted.recipe, network=network)
+    training = training.in_steps(len(samples), place.world)
+    recipe = msgspec.structs.replace(wanted.recipe, network=network, training=training)
     net = _new_network(recipe, scene, wanted.seed)
     segments = go_on(wanted.out, state.step if state else 0, place.world)
     if place.rank == 0:

@@ -26,7 +26,7 @@ def predict_frame(net: WaltNet, sample: AmodalSample, score_threshold: float) ->
     width, height = net.network.input_wh
     picture, scale = letterbox(sample.image_bgr, (height, width))
     image = torch.from_numpy(picture)[None].to(net.anchors.device)
-    boxes, scores, labels, maps = (value.cpu().numpy() for value in net.predict(image))
+    boxes, scores, labels, maps = (value.cpu().numpy() for value in net.predict(image)[:4])
     frame_h, frame_w = sample.image_bgr.shape[:2]
     return assemble(
         boxes, scores, labels, maps, scale=scale, frame_wh=(frame_w, frame_h), score_threshold=score_threshold

@@ -1,4 +1,4 @@
-"""A small residual network and its top-down path: one feature map at stride 4 that has seen the whole picture.
+"""Backbones and their top-down path: one feature map at stride 4 that has seen the whole picture.
 
 A fixed camera's background never moves. The network is therefore shown three things: the picture, its difference
 from the empty scene, and where each pixel lies, which on one camera says how large and how far away things are.
@@ -6,20 +6,28 @@ from the empty scene, and where each pixel lies, which on one camera says how la
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from walt_edge.contract.errors import UsageError
+from walt_train.recipes.parts import AnyBackbone, EdgeBackbone, MmBackbone, SmallBackbone
+
 _MEAN_LEVEL = 114.0  # the letterbox's grey
 _LEVEL_SPREAD = 60.0
 _DIFFERENCE_SPREAD = 30.0
+_PLAIN_STAGES = 2
+"""Stages of the edge backbone that are made of plain blocks: depthwise convolutions of large maps wait for memory."""
 
 
-def conv_bn(inside: int, outside: int, *, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+def conv_bn(inside: int, outside: int, *, stride: int = 1, kernel: int = 3, groups: int = 1) -> nn.Sequential:
     """Convolution and batch normalisation, without activation."""
-    return nn.Sequential(nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outside))
+    convolution = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outside))
 
 
 class PictureInput(nn.Module):
@@ -42,15 +50,29 @@ class PictureInput(nn.Module):
         rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("place", torch.stack([columns, rows]), persistent=False)
 
-    def forward(self, pictures: Tensor, scenes: Tensor | None = None) -> Tensor:
-        """(B, H, W, 3) uint8 BGR to (B, 8 or 5, H, W) float32; `scenes`, of the same shape, replace the plate."""
+    def forward(self, pictures: Tensor, scenes: Tensor | None = None, windows: Tensor | None = None) -> Tensor:
+        """(B, H, W, 3) uint8 BGR to (B, 8 or 5, H, W) float32.
+
+        Args:
+            pictures: What is seen.
+            scenes: The empty scenes, of the same shape, in the plate's place.
+            windows: (B, 4) xyxy: where the corners of each picture lie in the whole frame's input, in parts of its
+                sides; x1 < x0 in a mirrored one.
+        """
         levels = pictures.permute(0, 3, 1, 2).float()
         plate = self.plate if scenes is None else scenes.permute(0, 3, 1, 2).float()
         parts = [(levels - _MEAN_LEVEL) / _LEVEL_SPREAD]
         if self.background:
             parts.append((levels - plate) / _DIFFERENCE_SPREAD)
-        parts.append(self.place.expand(levels.shape[0], -1, -1, -1))
+        place = self.place.expand(levels.shape[0], -1, -1, -1)
+        parts.append(place if windows is None else _inside(place, windows))
         return torch.cat(parts, dim=1)
+
+
+def _inside(place: Tensor, windows: Tensor) -> Tensor:
+    """(B, 2, H, W) places -1..1 of pictures, as places of the frames whose windows (B, 4) they show."""
+    low, high = (part[:, :, None, None] * 2 - 1 for part in (windows[:, :2], windows[:, 2:]))
+    return low + (place + 1) / 2 * (high - low)
 
 
 class ResidualBlock(nn.Module):
@@ -69,38 +91,122 @@ class ResidualBlock(nn.Module):
         return functional.relu(inner + self.shortcut(x))
 
 
-class Backbone(nn.Module):
-    """Stages at strides 4, 8, 16 and 32, added from the top down into one map at stride 4.
+class InvertedResidualBlock(nn.Module):
+    """Wider inside: 1x1, depthwise, 1x1 convolution beside a shortcut (Sandler et al. 2018).
+
+    Where channels are many it costs a fraction of a plain block, and a large kernel there is nearly free.
+    """
+
+    def __init__(self, inside: int, outside: int, stride: int, *, expansion: int, kernel: int) -> None:
+        super().__init__()
+        hidden = inside * expansion
+        self.widen = conv_bn(inside, hidden, kernel=1)
+        self.depthwise = conv_bn(hidden, hidden, stride=stride, kernel=kernel, groups=hidden)
+        self.narrow = conv_bn(hidden, outside, kernel=1)
+        self.same = stride == 1 and inside == outside
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H / stride, W / stride)."""
+        inner: Tensor = self.narrow(functional.relu(self.depthwise(functional.relu(self.widen(x)))))
+        return x + inner if self.same else inner
+
+
+class Stages(nn.Module):
+    """A stem at stride 2 and stages at strides 4, 8, 16 and 32.
 
     Args:
         inside: Input channels.
-        stem: Channels at stride 2.
-        stages: Channels of the four stages.
-        blocks: Residual blocks of each.
-        outside: Channels of the resulting map.
+        config: How wide and how deep.
     """
 
-    def __init__(self, *, inside: int, stem: int, stages: Sequence[int], blocks: Sequence[int], outside: int) -> None:
+    def __init__(self, inside: int, config: SmallBackbone | EdgeBackbone) -> None:
         super().__init__()
-        self.stem = conv_bn(inside, stem, stride=2)
-        widths = [stem, *stages]
+        self.widths = config.stages
+        self.stem = conv_bn(inside, config.stem, stride=2)
+        before = (config.stem, *config.stages)
         self.stages = nn.ModuleList(
             nn.Sequential(
-                ResidualBlock(before, after, 2), *(ResidualBlock(after, after, 1) for _ in range(count - 1))
+                *(
+                    _block(config, index, before[index] if first else width, width, 2 if first else 1)
+                    for first in [True] + [False] * (config.blocks[index] - 1)
+                )
             )
-            for before, after, count in zip(widths, stages, blocks, strict=False)
+            for index, width in enumerate(config.stages)
         )
-        self.laterals = nn.ModuleList(conv_bn(width, outside, kernel=1) for width in stages)
-        self.out = conv_bn(outside, outside)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inside, H, W), sides multiples of 32, to (B, outside, H / 4, W / 4)."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, inside, H, W), sides multiples of 32, to four maps, the finest first."""
         x = functional.relu(self.stem(x))
         levels = []
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
+        return levels
+
+
+def _block(config: SmallBackbone | EdgeBackbone, stage: int, inside: int, outside: int, stride: int) -> nn.Module:
+    if isinstance(config, SmallBackbone) or stage < _PLAIN_STAGES:
+        return ResidualBlock(inside, outside, stride)
+    return InvertedResidualBlock(inside, outside, stride, expansion=config.expansion, kernel=config.kernel)
+
+
+class TopDown(nn.Module):
+    """Adds maps at strides 4 to 32 from the top down into one at stride 4 (Lin et al. 2017).
+
+    Args:
+        widths: Channels of the maps.
+        outside: Channels of the result.
+        separable: Whether the last convolution is a depthwise and a 1x1 one: a plain one is the dearest of a small
+            network.
+    """
+
+    def __init__(self, widths: Sequence[int], outside: int, *, separable: bool) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(conv_bn(width, outside, kernel=1) for width in widths)
+        if separable:
+            self.out = nn.Sequential(
+                *conv_bn(outside, outside, kernel=5, groups=outside), *conv_bn(outside, outside, kernel=1)
+            )
+        else:
+            self.out = conv_bn(outside, outside)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Four maps, the finest first, to (B, outside, H / 4, W / 4)."""
         top = self.laterals[-1](levels[-1])
         for level, lateral in zip(reversed(levels[:-1]), reversed(list(self.laterals)[:-1]), strict=True):
             top = lateral(level) + functional.interpolate(top, scale_factor=2.0, mode="nearest")
         return functional.relu(self.out(functional.relu(top)))
+
+
+class Backbone(nn.Module):
+    """From input channels to one map at stride 4 that has seen the whole picture.
+
+    Args:
+        inside: Input channels.
+        config: Which one.
+        outside: Channels of the map.
+
+    Raises:
+        UsageError: The backbone needs the mm fork, which is not installed, or its checkpoint cannot be read.
+    """
+
+    def __init__(self, inside: int, config: AnyBackbone, outside: int) -> None:
+        super().__init__()
+        self.bottom_up = _bottom_up(inside, config)
+        self.top_down = TopDown(self.bottom_up.widths, outside, separable=isinstance(config, EdgeBackbone))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inside, H, W), sides multiples of 32, to (B, outside, H / 4, W / 4)."""
+        feature: Tensor = self.top_down(self.bottom_up(x))
+        return feature
+
+
+def _bottom_up(inside: int, config: AnyBackbone) -> Any:
+    if not isinstance(config, MmBackbone):
+        return Stages(inside, config)
+    try:
+        # By its name, so that what only predicts or exports never depends on the mm fork.
+        adapter = importlib.import_module("walt_train.model.mm_adapter.backbones")
+    except ImportError as error:
+        raise UsageError(f"backbone {config.kind} needs the mm fork ({error}): install walt-amodal[train]") from error
+    return adapter.MmStages(inside, config)

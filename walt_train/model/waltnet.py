@@ -33,11 +33,11 @@ LARGEST_LOG_GROWTH = abs(math.log(16 / 1000))
 
 
 class ProposalHead(nn.Module):
-    """Objectness and box deltas of every anchor, on the one feature map."""
+    """Objectness and box deltas of every anchor, at every cell of the one feature map or every `step` cells."""
 
-    def __init__(self, inside: int, anchors: int) -> None:
+    def __init__(self, inside: int, anchors: int, step: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inside, inside, 3, padding=1)
+        self.conv = nn.Conv2d(inside, inside, 3, step, padding=1)
         self.objectness = nn.Conv2d(inside, anchors, 1)
         self.deltas = nn.Conv2d(inside, anchors * 4, 1)
         for layer in (self.conv, self.objectness, self.deltas):
@@ -46,30 +46,39 @@ class ProposalHead(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) to logits (B, A, h, w) and deltas (B, 4A, h, w)."""
+        """(B, C, h, w) to logits (B, A, h / step, w / step) and deltas (B, 4A, h / step, w / step)."""
         x = functional.relu(self.conv(feature))
         return self.objectness(x), self.deltas(x)
 
 
 class BoxHead(nn.Module):
-    """Class and box deltas of RoI features."""
+    """Class and box deltas of RoI features, and where told so those of the visible box."""
 
-    def __init__(self, inside: int, width: int) -> None:
+    def __init__(self, inside: int, width: int, *, visible: bool) -> None:
         super().__init__()
         self.first = nn.Linear(inside * BOX_SIDE * BOX_SIDE, width)
         self.second = nn.Linear(width, width)
         self.classes = nn.Linear(width, CLASSES + 1)
         self.deltas = nn.Linear(width, 4)
+        self.visible_deltas = nn.Linear(width, 4) if visible else None
         nn.init.normal_(self.classes.weight, std=0.01)
         nn.init.normal_(self.deltas.weight, std=0.001)
-        nn.init.zeros_(self.classes.bias)
-        nn.init.zeros_(self.deltas.bias)
+        for layer in (self.classes, self.deltas):
+            nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, 7, 7) to logits (R, CLASSES + 1) and deltas (R, 4)."""
-        x = functional.relu(self.first(features.flatten(1)))
-        x = functional.relu(self.second(x))
+        x = self._read(features)
         return self.classes(x), self.deltas(x)
+
+    def visible(self, features: Tensor) -> Tensor:
+        """(R, C, 7, 7) of amodal boxes to the deltas (R, 4) that lead from them to what is seen."""
+        assert self.visible_deltas is not None
+        deltas: Tensor = self.visible_deltas(self._read(features))
+        return deltas
+
+    def _read(self, features: Tensor) -> Tensor:
+        return functional.relu(self.second(functional.relu(self.first(features.flatten(1)))))
 
 
 class WaltNet(nn.Module):
@@ -88,24 +97,19 @@ class WaltNet(nn.Module):
         self.network = network
         width = network.feature_channels
         self.input = PictureInput(network.input_wh, background=network.background)
-        self.backbone = Backbone(
-            inside=self.input.channels,
-            stem=network.backbone.stem,
-            stages=network.backbone.stages,
-            blocks=network.backbone.blocks,
-            outside=width,
-        )
-        self.proposal_head = ProposalHead(width, len(network.anchors_wh))
-        self.box_head = BoxHead(width, network.box_width)
+        self.backbone = Backbone(self.input.channels, network.backbone, width)
+        self.proposal_head = ProposalHead(width, len(network.anchors_wh), network.proposal_stride // STRIDE)
+        self.box_head = BoxHead(width, network.box_width, visible=network.visible_box)
         self.branch = build_branch(network.branch, width)
         self.register_buffer("anchors", _anchor_grid(network), persistent=False)
 
-    def features(self, pictures: Tensor, scenes: Tensor | None = None) -> Tensor:
+    def features(self, pictures: Tensor, scenes: Tensor | None = None, windows: Tensor | None = None) -> Tensor:
         """(B, H, W, 3) uint8 BGR to the feature map (B, C, H / 4, W / 4).
 
-        In training a picture may be moved; then `scenes`, of the same shape, are the empty scene moved alike.
+        In training a picture may be moved; then `scenes`, of the same shape, are the empty scene moved alike, and
+        `windows` say where in the frame they lie (`PictureInput`).
         """
-        feature: Tensor = self.backbone(self.input(pictures, scenes))
+        feature: Tensor = self.backbone(self.input(pictures, scenes, windows))
         return feature
 
     def propose(self, feature: Tensor) -> Tensor:
@@ -133,24 +137,30 @@ class WaltNet(nn.Module):
         kept = nms(boxes + apart, scores, network.nms_iou)[: network.candidates]
         return boxes[kept], scores[kept], labels[kept]
 
-    def masks(self, feature: Tensor, boxes: Tensor, labels: Tensor) -> Maps:
-        """Layer maps and quality of one picture's boxes (N, 4) with Label values (N,)."""
+    def masks(self, feature: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Maps, Tensor | None]:
+        """Layer maps and quality of one picture's boxes (N, 4) with Label values (N,); visible boxes (N, 4)."""
         rois = _rois(boxes)
-        raw = self.branch(pool_rois(feature, rois, ROI_SIDE), pool_rois(feature, rois, BOX_SIDE))
-        return self.branch.maps(raw, labels)
+        context = pool_rois(feature, rois, BOX_SIDE)
+        maps = self.branch.maps(self.branch(pool_rois(feature, rois, ROI_SIDE), context), labels)
+        if not self.network.visible_box:
+            return maps, None
+        deltas = self.box_head.visible(context)
+        return maps, self._clip(decode_boxes(boxes, deltas * deltas.new_tensor(BOX_SPREAD)))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """What `predict` does, in a way that can be traced."""
         feature = self.features(image)
         boxes, scores, labels = self.classify(feature, self.propose(feature))
-        layers, quality = self.masks(feature, boxes, labels)
+        (layers, quality), visible = self.masks(feature, boxes, labels)
+        answer = [boxes, scores, labels, layers, *([] if visible is None else [visible])]
         if quality is None:
-            return boxes, scores, labels, layers
-        scores, order = (scores * quality).sort(descending=True, stable=True)
-        return boxes[order], scores, labels[order], layers[order]
+            return tuple(answer)
+        # How surely it is there, times how well it is drawn.
+        answer[1], order = (scores * quality).sort(descending=True)
+        return tuple(part if part is answer[1] else part[order] for part in answer)
 
     @torch.no_grad()
-    def predict(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def predict(self, image: Tensor) -> tuple[Tensor, ...]:
         """What is in one letterboxed picture; call it in eval mode.
 
         Args:
@@ -161,6 +171,7 @@ class WaltNet(nn.Module):
             scores: (N,) float32, 0..1, falling.
             labels: (N,) int64 Label values.
             maps: (N, 3, 28, 28) float32, 0..1: amodal, occluder, occluded.
+            visible_boxes: (N, 4) float32 xyxy of what is seen; only where the recipe says so.
         """
         return self.forward(image)
 
@@ -188,12 +199,20 @@ def decode_boxes(boxes: Tensor, deltas: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=1)
 
 
+def encode_boxes(boxes: Tensor, goals: Tensor) -> Tensor:
+    """The deltas (N, 4) by which `decode_boxes` leads from boxes (N, 4) to goals (N, 4), xyxy of positive sides."""
+    sides, wanted = boxes[:, 2:] - boxes[:, :2], goals[:, 2:] - goals[:, :2]
+    moves = (goals[:, :2] + goals[:, 2:] - boxes[:, :2] - boxes[:, 2:]) / (2 * sides)
+    return torch.cat([moves, (wanted / sides).log()], dim=1)
+
+
 def _anchor_grid(network: Network) -> Tensor:
     width, height = network.input_wh
-    rows = torch.arange(height // STRIDE).view(-1, 1, 1) * STRIDE + STRIDE / 2
-    columns = torch.arange(width // STRIDE).view(1, -1, 1) * STRIDE + STRIDE / 2
+    stride = network.proposal_stride
+    rows = torch.arange(height // stride).view(-1, 1, 1) * stride + stride / 2
+    columns = torch.arange(width // stride).view(1, -1, 1) * stride + stride / 2
     half = torch.tensor(network.anchors_wh) / 2
     half_w, half_h = half[:, 0].view(1, 1, -1), half[:, 1].view(1, 1, -1)
     sides = (columns - half_w, rows - half_h, columns + half_w, rows + half_h)
-    shape = (height // STRIDE, width // STRIDE, len(network.anchors_wh))
+    shape = (height // stride, width // stride, len(network.anchors_wh))
     return torch.stack([side.expand(shape) for side in sides], dim=-1).reshape(-1, 4)

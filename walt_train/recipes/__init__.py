@@ -11,13 +11,18 @@ from walt_train.recipes.demo import demo
 from walt_train.recipes.parts import (
     AsnBranch,
     BcnetBranch,
+    EdgeBackbone,
     MaskRcnnBranch,
+    MmBackbone,
     SmallBackbone,
     WaltBranch,
 )
 from walt_train.recipes.recipe import Network, Recipe, Training
+from walt_train.recipes.walt import walt_edge_small, walt_paper
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType({"demo": demo})
+RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
+    {"demo": demo, "walt_edge_small": walt_edge_small, "walt_paper": walt_paper}
+)
 
 
 def find_recipe(name: str) -> Recipe:
@@ -39,11 +44,15 @@ __all__ = [
     "RECIPES",
     "AsnBranch",
     "BcnetBranch",
+    "EdgeBackbone",
     "MaskRcnnBranch",
+    "MmBackbone",
     "Network",
     "Recipe",
     "SmallBackbone",
     "Training",
     "WaltBranch",
     "find_recipe",
+    "walt_edge_small",
+    "walt_paper",
 ]

@@ -13,7 +13,7 @@ def demo() -> Recipe:
         network=Network(
             input_wh=(320, 192),
             backbone=SmallBackbone(stem=16, stages=(24, 48, 96, 128), blocks=(1, 1, 1, 1)),
-            branch=WaltBranch(width=24),
+            branch=WaltBranch(width=24, quality=False),
             feature_channels=32,
             box_width=96,
         ),

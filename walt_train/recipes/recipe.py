@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -19,6 +20,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         feature_channels: Of the one feature map at stride 4 that all heads read.
         anchors_wh: Proposal shapes in pixels of the input; empty: `anchors` many are fitted to the data.
         anchors: How many to fit.
+        proposal_stride: Pixels of the input between the places where objects are looked for, 4 or a multiple.
         proposals_before_nms: Best anchors that are decoded.
         proposals: Most proposals that the box head looks at.
         candidates: Most objects in a picture.
@@ -26,6 +28,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         score_floor: Candidates below it are dropped.
         box_width: Of the two fully connected layers of the box head.
         box_target: Whether boxes hold the whole object, or what is seen of it.
+        visible_box: Whether the box of what is seen is regressed beside it; the network then has a fifth output.
         background: Whether the network is told the camera's empty scene.
     """
 
@@ -35,6 +38,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     feature_channels: int
     anchors_wh: tuple[tuple[float, float], ...] = ()
     anchors: int = 6
+    proposal_stride: int = 4
     proposals_before_nms: int = 400
     proposals: int = 100
     candidates: int = 30
@@ -42,6 +46,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     score_floor: float = 0.02
     box_width: int
     box_target: Literal["amodal", "visible"] = "amodal"
+    visible_box: bool = False
     background: bool = True
 
 
@@ -49,7 +54,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     """How the network is trained.
 
     Attributes:
-        steps: Optimiser steps.
+        steps: Optimiser steps; 0 where `epochs` say it.
+        epochs: How often each picture is seen, instead of `steps`; 0 where those say it.
+        amp: Whether convolutions and products are computed in bfloat16.
         batch: Pictures a step and process.
         learning_rate: Of AdamW at its peak.
         weight_decay: Of AdamW.
@@ -61,12 +68,18 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         shift_chance: That a picture is moved together with its empty scene, so that the border cuts objects:
             mining takes only whole ones.
         shift: How far at most, in parts of the frame's sides.
+        window_chance: That a window is cut out of a picture and its empty scene and fills the input, one of its
+            sides running through an object; such a picture is not moved.
+        window: Least and largest length of the window's sides, in parts of the frame's.
+        mirror_chance: That left and right are exchanged.
         per_epoch: Pictures composed for an epoch.
         resume_every: Steps between two resume states.
         validation: Pictures the score threshold is chosen on.
     """
 
-    steps: int
+    steps: int = 0
+    epochs: int = 0
+    amp: Literal["off", "bf16"] = "off"
     batch: int
     learning_rate: float
     weight_decay: float = 0.01
@@ -77,9 +90,23 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     roi_jitter: float = 0.06
     shift_chance: float = 0.35
     shift: float = 0.25
+    window_chance: float = 0.0
+    window: tuple[float, float] = (0.6, 1.0)
+    mirror_chance: float = 0.0
     per_epoch: int = 1000
     resume_every: int = 50
     validation: int = 60
+
+    def __post_init__(self) -> None:
+        if (self.steps > 0) == (self.epochs > 0):
+            raise ValueError(f"{self.steps} steps and {self.epochs} epochs: expected one of them")
+
+    def in_steps(self, pictures: int, processes: int) -> Training:
+        """The same with its epochs over so many pictures as steps of so many processes."""
+        if self.steps:
+            return self
+        steps = math.ceil(self.epochs * pictures / (self.batch * processes))
+        return msgspec.structs.replace(self, steps=steps, epochs=0)
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):

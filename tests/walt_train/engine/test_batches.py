@@ -10,8 +10,9 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_train.data.sample import AmodalObject, AmodalSample
 from walt_train.engine.batches import StepBatches, Steps, step_loader, survey
-from walt_train.engine.examples import PAD_LEVEL, make_example
+from walt_train.engine.examples import make_example
 from walt_train.engine.segments import Segment
+from walt_train.engine.views import PAD_LEVEL
 from walt_train.model.branches.branch import Layer
 from walt_train.recipes import Recipe
 

@@ -70,7 +70,7 @@ class WaltHeads(Branch):
         x = self.trunk(features)
         raw: Raw = {}
         own = x
-        for name in reversed(self.heads):  # what lies before the object is known before the object
+        for name in reversed(list(self.heads)):  # the occluder head just before the amodal one
             at = x
             if name == "amodal" and self.coupling is not None:
                 at = functional.relu(x + self.coupling(own))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from walt_train.model.branches.branch import ROI_SIDE
+from walt_train.model.mm_adapter.assigner import LenientAssigner
 from walt_train.model.mm_adapter.quiet import quiet
-from walt_train.model.waltnet import BOX_SIDE, BOX_SPREAD, CLASSES, SAMPLES, STRIDE, WaltNet, pool_rois
+from walt_train.model.waltnet import BOX_SIDE, BOX_SPREAD, CLASSES, SAMPLES, STRIDE, WaltNet, encode_boxes, pool_rois
 from walt_train.recipes.recipe import Network
 
 with quiet():
@@ -75,11 +76,14 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
         self,
         pictures: Tensor,
         scenes: Tensor,
+        windows: Tensor,
         boxes: Sequence[Tensor],
         labels: Sequence[Tensor],
+        ignored: Sequence[Tensor],
         mask_rois: Tensor,
         mask_labels: Tensor,
         mask_targets: Tensor,
+        visible_boxes: Tensor,
         mode: str = "loss",
     ) -> dict[str, Tensor]:
         """All losses of a batch.
@@ -87,18 +91,34 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
         Args:
             pictures: (B, H, W, 3) uint8 BGR, letterboxed.
             scenes: The empty scene as each picture would show it, of the same shape.
+            windows: (B, 4) where in the frame each picture lies (`PictureInput`).
             boxes: For each picture (n, 4) float32 amodal xyxy, pixels of the input.
             labels: For each picture (n,) int64 Label values.
+            ignored: For each picture (m, 4) float32 boxes that are neither an object nor none.
             mask_rois: (R, 5): picture, xyxy.
             mask_labels: (R,) int64 Label values.
             mask_targets: (R, 4, CHANNELS, 28, 28) shares, in the order of `Layer`.
+            visible_boxes: (R, 4) what is seen of each RoI's object.
             mode: mmengine's; there is only `loss`.
         """
         assert mode == "loss"
+        feature = self.net.features(pictures, scenes, windows)
+        losses = self._box_losses(feature, boxes, labels, ignored)
+        branch = self.net.branch
+        context = pool_rois(feature, mask_rois, BOX_SIDE)
+        losses |= branch.losses(branch(pool_rois(feature, mask_rois, ROI_SIDE), context), mask_targets, mask_labels)
+        if self.net.network.visible_box:
+            losses["loss_visible_box"] = self._visible_box_loss(context, mask_rois[:, 1:], visible_boxes)
+        return losses
+
+    def _box_losses(
+        self, feature: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor], ignored: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Mmdet's losses of proposals and boxes, by names that tell whose they are."""
         width, height = self.net.network.input_wh
-        samples = [_data_sample(b, k - 1, (height, width)) for b, k in zip(boxes, labels, strict=True)]
-        objects = [_data_sample(b, torch.zeros_like(k), (height, width)) for b, k in zip(boxes, labels, strict=True)]
-        feature = self.net.features(pictures, scenes)
+        each = list(zip(boxes, labels, ignored, strict=True))
+        samples = [_data_sample(b, k - 1, none, (height, width)) for b, k, none in each]
+        objects = [_data_sample(b, torch.zeros_like(k), none, (height, width)) for b, k, none in each]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             losses, proposals = self.rpn.loss_and_predict((feature,), objects, proposal_cfg=_nms(self.net.network))
@@ -108,14 +128,18 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
                 for name, value in self.roi.loss((feature,), proposals, samples).items()
                 if name.startswith("loss")
             }
-        branch = self.net.branch
-        raw = branch(pool_rois(feature, mask_rois, ROI_SIDE), pool_rois(feature, mask_rois, BOX_SIDE))
-        return losses | branch.losses(raw, mask_targets, mask_labels)
+        return losses
+
+    def _visible_box_loss(self, context: Tensor, rois: Tensor, visible: Tensor) -> Tensor:
+        """L1 between deltas (He et al. 2017), the mean over RoIs (R, 4)."""
+        goals = encode_boxes(rois, visible) / rois.new_tensor(BOX_SPREAD)
+        return (self.net.box_head.visible(context) - goals).abs().sum() / (4 * max(1, len(rois)))
 
 
-def _data_sample(boxes: Tensor, labels: Tensor, shape_hw: tuple[int, int]) -> Any:
+def _data_sample(boxes: Tensor, labels: Tensor, ignored: Tensor, shape_hw: tuple[int, int]) -> Any:
     sample = DetDataSample(metainfo={"img_shape": shape_hw, "pad_shape": shape_hw, "batch_input_shape": shape_hw})
     sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+    sample.ignored_instances = InstanceData(bboxes=ignored, labels=ignored.new_zeros(len(ignored)).long())
     return sample
 
 
@@ -135,7 +159,7 @@ def _rpn_settings(network: Network) -> dict[str, Any]:
         "num_classes": 1,
         "anchor_generator": {
             "type": "YOLOAnchorGenerator",
-            "strides": [STRIDE],
+            "strides": [network.proposal_stride],
             "base_sizes": [[tuple(shape) for shape in network.anchors_wh]],
         },
         "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_stds": (1.0, 1.0, 1.0, 1.0)},
@@ -154,7 +178,7 @@ def _rpn_settings(network: Network) -> dict[str, Any]:
 def _assigner(*, positive: float, negative: float, least: float, weak: bool) -> dict[str, Any]:
     """Box IoU from which a box is an object's, below which it is none's; `weak`: every object takes its best."""
     return {
-        "type": "MaxIoUAssigner",
+        "type": LenientAssigner.__name__,
         "pos_iou_thr": positive,
         "neg_iou_thr": negative,
         "min_pos_iou": least,
