@@ -162,15 +162,15 @@ def test_the_same_again_has_the_same_name(tmp_path: Path) -> None:
 def test_keypoints_and_cuboids_are_read(tmp_path: Path) -> None:
     write(tmp_path)
     content = json.loads((tmp_path / "annotations.json").read_text())
-    cuboid = [[n, 2 * n - 3.5] for n in range(8)]
+    cuboid = [[float(n), 2 * n - 3.5] for n in range(8)]
     content["annotations"][1] |= {"keypoints": [1, 2.5, 2, -4, 30, 1, 0, 0, 0], "num_keypoints": 2, "cuboid": cuboid}
     content["annotations"][2] |= {"keypoints": [], "num_keypoints": 0}
     (tmp_path / "annotations.json").write_text(json.dumps(content))
     bare, full, none = CocoSamples(tmp_path).sample(0, 0).objects
     assert bare.keypoints is None
     assert bare.cuboid is None
-    assert np.array_equal(np.asarray(full.keypoints), [[1, 2.5, 2], [-4, 30, 1], [0, 0, 0]])
-    assert np.array_equal(np.asarray(full.cuboid), cuboid)
+    assert np.array_equal(np.asarray(full.keypoints), np.array([[1, 2.5, 2], [-4, 30, 1], [0, 0, 0]]))
+    assert np.array_equal(np.asarray(full.cuboid), np.array(cuboid))
     assert none.keypoints is None
 
 
