@@ -144,8 +144,8 @@ class StaticOccluders:
         seeds = (self._misses >= settings.occluder_tracks) & (
             self._misses > settings.occluder_share * (self._misses + self._hits)
         )
-        if not seeds.any():
-            return seeds
+        if not seeds.any() or not self._sizes:
+            return np.zeros_like(seeds)
         side = int(min(float(np.median(self._sizes)), _WIDEST * self.mask.shape[0])) | 1
         across = np.ones((1, side), np.uint8)
         # A gap needs somebody beside it: above and below all traffic are only bridges to pieces that flicker.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import cast
 
 import msgspec
 import numpy as np
@@ -20,6 +17,7 @@ from walt_edge.contract.messages import CropHeader
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.static_occluders import OccluderCounts, StaticOccluders
 from walt_train.mining import gates, identity
+from walt_train.mining.confidence import ConfidenceError, calibrate, evidence
 from walt_train.mining.epochs import Pose, register, still
 from walt_train.mining.pieces import ClipPiece, PlatePiece
 from walt_train.mining.recordings import Trail
@@ -263,7 +261,6 @@ def _chosen(
             rejected[against] += 1
         else:
             judged.append((piece, number, parts))
-    calibrate = _calibration()
     counted: Counter[int] = Counter()
     clips = []
     for piece, number, parts in sorted(judged, key=lambda one: -one[0].header.unoccluded_confidence):
@@ -272,8 +269,7 @@ def _chosen(
             rejected["enough views of the object"] += 1
             continue
         header = _with_parts(piece.header, parts)
-        confidence = calibrate(header.confidence_parts) if calibrate else None
-        clips.append(piece.write(folder, header=header, object=number, confidence=confidence))
+        clips.append(piece.write(folder, header=header, object=number, confidence=_confidence(header)))
     return sorted(clips, key=lambda clip: (clip.header.captured.utc_us, clip.header.track_id))
 
 
@@ -282,10 +278,9 @@ def _with_parts(header: CropHeader, parts: Mapping[str, float]) -> CropHeader:
     return msgspec.structs.replace(header, confidence_parts={**header.confidence_parts, **rounded})
 
 
-def _calibration() -> Callable[[Mapping[str, float]], float] | None:
-    """The calibration of confidences, where one is installed."""
+def _confidence(header: CropHeader) -> float | None:
+    """Calibrated; None where the package has no coefficients."""
     try:
-        module: ModuleType = importlib.import_module("walt_train.mining.confidence")
-    except ModuleNotFoundError:
+        return calibrate(evidence(header))
+    except ConfidenceError:
         return None
-    return cast("Callable[[Mapping[str, float]], float]", module.calibrate)

@@ -1,0 +1,101 @@
+"""Mines an archive: every source of a camera once, on as many processes as there are, and all of it put together.
+
+A source that is done is recorded in its folder, so that a killed run goes on where it was, and sources that come
+later are added to those that were mined before.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from walt_edge.contract.errors import WaltError
+from walt_edge.runtimes import Teacher
+from walt_train.cluster import map_tasks
+from walt_train.mining.merge import ArchiveRecord, merge
+from walt_train.mining.sheet import write_sheet
+from walt_train.mining.sources import Source
+from walt_train.mining.work import Task, is_done, mine_source
+
+_log = logging.getLogger(__name__)
+
+
+class NothingMinedError(WaltError):
+    """No source gave clip art."""
+
+
+def mine_archive(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    camera: str,
+    teacher: Callable[[], Teacher | None] | None = None,
+    workers: str | int = 0,
+    quiet: bool = True,
+) -> ArchiveRecord:
+    """Mines what is not mined yet and puts everything together.
+
+    Args:
+        sources: Of one camera, in the order of time, as `find_sources` gives them.
+        out: The archive's folder.
+        camera: The camera's name.
+        teacher: Makes the detector; importable, since it travels to the workers.
+        workers: As `walt_train.cluster.Workers.parse` takes it; the result is the same for all.
+        quiet: No progress bar.
+
+    Raises:
+        NothingMinedError: None of them gave a clip.
+        WaltError: A source cannot be read, or `out` not be written; what was mined stays and is not mined again.
+    """
+    tasks = [Task(source=source, camera=camera, out=out, teacher=teacher) for source in sources]
+    waiting = [task for task in tasks if not is_done(task)]
+    if len(waiting) < len(tasks):
+        _log.info("%d of %d sources were mined before", len(tasks) - len(waiting), len(tasks))
+    _check(out)
+    if str(workers) == "0":
+        _mine_here(waiting, quiet)
+    else:
+        done = map_tasks(mine_source, waiting, workers=workers, name=_name)
+        for _ in tqdm(done, desc="mining", unit=" sources", total=len(waiting), disable=quiet):
+            pass
+    record = merge([task.folder for task in tasks], out)
+    if not any(epoch.clips for epoch in record.epochs):
+        raise NothingMinedError(_why(record))
+    for epoch in record.epochs:
+        if epoch.plates:
+            write_sheet(out / epoch.folder)
+    return record
+
+
+def _mine_here(tasks: Sequence[Task], quiet: bool) -> None:
+    with tqdm(desc="mining", unit=" frames", disable=quiet) as bar:
+        for place, task in enumerate(tasks, start=1):
+            bar.set_postfix_str(f"source {place} of {len(tasks)}: {task.folder.name}")
+            mine_source(task, functools.partial(bar.update, 1))
+
+
+def _name(task: Task) -> str:
+    return task.source.name
+
+
+def _check(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WaltError(f"cannot make {out}: {error.strerror}; give another --out") from error
+
+
+def _why(record: ArchiveRecord) -> str:
+    if record.unusable:
+        source, reason = next(iter(record.unusable.items()))
+        return f"{source}: {reason}"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in list(record.rejected_by_reason.items())[:4])
+    return (
+        f"{record.objects_judged} objects in {record.frames} frames, none was seen whole "
+        f"({reasons or 'nothing moved'}): give a longer recording, a nearer view or a higher resolution; "
+        "for pictures minutes apart give --stills"
+    )

@@ -1,0 +1,112 @@
+"""`overview.jpg`: what was mined, in one picture. Made of what was written, which the anonymiser has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.contract.clipart import Clip, ClipArt, read_clipart
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import decode_rle
+
+Picture = NDArray[np.uint8]
+
+_WIDTH = 1536
+_CELL_WH = (96, 128)
+_ROWS_MAX = 14
+_PAPER, _INK = 226, (40, 40, 40)
+_COLOURS = {Label.PERSON: (60, 170, 30), Label.VEHICLE: (200, 120, 20)}
+_STATIC = (30, 30, 220)
+
+
+def write_sheet(folder: Path) -> Path:
+    """Draws a clip-art folder into its `overview.jpg`; returns the path."""
+    path = folder / "overview.jpg"
+    if not cv2.imwrite(str(path), draw_sheet(folder, read_clipart(folder))):
+        raise WaltError(f"cannot write {path}: free space or choose another --out")
+    return path
+
+
+def draw_sheet(folder: Path, clipart: ClipArt) -> Picture:
+    """The sheet, (H, 1536, 3): where things stood, a real background, and one clip of each object."""
+    objects: dict[object, Clip] = {}
+    for place, clip in enumerate(clipart.clips):
+        objects.setdefault(clip.object if clip.object is not None else -place - 1, clip)
+    frames = [plate for plate in clipart.plates if plate.source == "frame"]
+    medians = [plate for plate in clipart.plates if plate.source == "median"]
+    panels = [_map(folder, clipart, folder / medians[-1].image)] if medians else []
+    if frames:
+        panels.append(_read(folder / frames[len(frames) // 2].image))
+    width = _WIDTH // max(1, len(panels))
+    rows = [np.hstack([_fit(panel, width) for panel in panels])] if panels else []
+    why = ", ".join(f"{reason} {count}" for reason, count in clipart.rejected_by_reason.items())
+    text = f"{len(clipart.clips)} clips of {len(objects)} objects, {len(medians)} plates, {len(frames)} real frames, "
+    rows += [_line(text + f"{len(clipart.static)} static things. Not chosen: {why or 'none'}")]
+    rows.append(_grid([_cell(folder, clip) for clip in objects.values()]))
+    return np.vstack([np.pad(row, ((0, 0), (0, _WIDTH - row.shape[1]), (0, 0))) for row in rows])
+
+
+def _map(folder: Path, clipart: ClipArt, plate: Path) -> Picture:
+    """The plate with every clip's foot and outline, and the static things with their ground rows."""
+    canvas = _read(plate)
+    for thing in clipart.static:
+        mask = decode_rle(thing.mask)
+        canvas[mask] = (0.4 * canvas[mask] + 0.6 * np.array(_STATIC)).astype(np.uint8)
+        columns = np.flatnonzero(mask.any(axis=0))
+        y = min(canvas.shape[0] - 1, round(thing.ground_y))
+        cv2.line(canvas, (int(columns[0]) - 6, y), (int(columns[-1]) + 6, y), _STATIC, 2)
+    for clip in clipart.clips:
+        header = clip.header
+        contours, _ = cv2.findContours(
+            decode_rle(header.mask).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        cv2.drawContours(canvas, contours, -1, _COLOURS[header.label], 1, offset=header.crop_xy)
+    return canvas
+
+
+def _cell(folder: Path, clip: Clip) -> Picture:
+    """A clip on neutral ground, with its class, object and confidence below."""
+    picture, mask = _read(folder / clip.image), decode_rle(clip.header.mask)
+    picture[~mask] = _PAPER
+    width, height = _CELL_WH
+    scale = min((width - 4) / picture.shape[1], (height - 16) / picture.shape[0])
+    size = (max(1, int(picture.shape[1] * scale)), max(1, int(picture.shape[0] * scale)))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    cell = np.full((height, width, 3), _PAPER, np.uint8)
+    left = (width - size[0]) // 2
+    cell[2 : 2 + size[1], left : left + size[0]] = small
+    confidence = clip.header.unoccluded_confidence if clip.confidence is None else clip.confidence
+    text = f"{clip.header.label.title[0]}{'' if clip.object is None else clip.object} {confidence:.2f}"
+    cv2.putText(cell, text, (4, height - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.34, _INK, 1, cv2.LINE_AA)
+    return cell
+
+
+def _grid(cells: Sequence[Picture]) -> Picture:
+    columns = _WIDTH // _CELL_WH[0]
+    shown = list(cells[: columns * _ROWS_MAX])
+    blank = np.full((_CELL_WH[1], _CELL_WH[0], 3), _PAPER, np.uint8)
+    shown += [blank] * (-len(shown) % columns or (0 if shown else columns))
+    return np.vstack([np.hstack(shown[start : start + columns]) for start in range(0, len(shown), columns)])
+
+
+def _line(text: str) -> Picture:
+    line = np.full((24, _WIDTH, 3), 255, np.uint8)
+    cv2.putText(line, text[:220], (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
+    return line
+
+
+def _fit(picture: Picture, width: int) -> Picture:
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _read(path: Path) -> Picture:
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise WaltError(f"{path} is no readable image: mine again")
+    return np.asarray(picture, np.uint8)
