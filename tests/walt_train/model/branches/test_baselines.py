@@ -1,7 +1,5 @@
 """What every baseline's branch keeps to."""
 
-import io
-
 import pytest
 import torch
 
@@ -105,23 +103,3 @@ def test_objects_do_not_influence_each_other(branch: Branch) -> None:
     together = branch.maps(branch(features, context), LABELS).layers
     alone = branch.maps(branch(features[1:2], context[1:2]), LABELS[1:2]).layers
     torch.testing.assert_close(alone, together[1:2])
-
-
-def test_any_number_of_objects_can_be_traced(branch: Branch) -> None:
-    class Whole(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.branch = branch
-
-        def forward(self, features: torch.Tensor, context: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            return self.branch.maps(self.branch(features, context), labels).layers
-
-    count = torch.export.Dim.DYNAMIC
-    whole = Whole().eval()
-    inputs = (*rois(), LABELS)
-    program = torch.export.export(whole, inputs, dynamic_shapes=({0: count}, {0: count}, {0: count}))
-    stored = io.BytesIO()
-    torch.export.save(program, stored)
-    for number in (0, 1, 5):
-        some = (*rois(number, seed=number), torch.arange(number) % 2 + 1)
-        torch.testing.assert_close(program.module()(*some), whole(*some))
