@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,12 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from walt_edge.contract.clipart import FILE_NAME
 from walt_edge.contract.labels import Label
 from walt_train.clipart.settings import ComposeSettings
 from walt_train.cluster import Workers, map_tasks
 from walt_train.data.composites import CompositeSamples
+from walt_train.data.manifest import MANIFEST, Counted, Manifest
+from walt_train.data.pictures import read_file
 from walt_train.data.sample import AmodalSample, Samples, Split
-from walt_train.data.write import write_samples
+from walt_train.data.write import OutputError, write_samples
 
 _PLAIN = ComposeSettings()
 
@@ -117,7 +122,7 @@ def compose_to_disk(
 
     Args:
         composites: Which.
-        out: Gets `images/` and `annotations.json`.
+        out: Gets `images/`, `annotations.json` and, when all is written, `data.json`.
         info: Facts for the file's `info`.
         workers: As `walt_train.cluster.map_tasks` takes it; 0 makes them here.
 
@@ -131,8 +136,20 @@ def compose_to_disk(
         UsageError: A number is out of its range, or Ray is wanted and missing.
     """
     samples = composites.open()
-    if Workers.parse(workers).kind == "here":
-        yield from write_samples(out, samples, info)
-        return
-    with closing(AheadSamples(samples, composites, workers)) as ahead:
-        yield from write_samples(out, ahead, info)
+    # All splits of a folder number its physical objects alike, so the whole of it names the numbers.
+    manifest = Manifest(source=clipart_name(composites.folder), split=composites.split)
+    try:
+        (out / MANIFEST).unlink(missing_ok=True)
+        with contextlib.ExitStack() as stack:
+            source: Samples = samples
+            if Workers.parse(workers).kind != "here":
+                source = stack.enter_context(closing(AheadSamples(samples, composites, workers)))
+            yield from write_samples(out, Counted(source, manifest), info)
+        manifest.write(out)
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror}; free space or choose another --out") from error
+
+
+def clipart_name(folder: Path) -> str:
+    """The sha256 of `clipart.json`, which names its images by theirs."""
+    return hashlib.sha256(read_file(folder / FILE_NAME, "mine clip art")).hexdigest()
