@@ -16,7 +16,8 @@ from walt_edge.contract.files import write_whole
 from walt_train.engine.plan import CHECKPOINT
 from walt_train.engine.segments import Segment
 from walt_train.model.waltnet import WaltNet
-from walt_train.recipes.recipe import Recipe
+from walt_train.recipes.parts import MmBackbone
+from walt_train.recipes.recipe import Network, Recipe
 
 MANIFEST = "manifest.json"
 VERSION = 2
@@ -97,7 +98,7 @@ def load_model(path: Path) -> tuple[WaltNet, CheckpointManifest]:
             raise TypeError(f"it holds a {type(content).__name__}")
         _check_version(msgspec.json.decode(content["manifest"], type=_Version).version, file)
         manifest = msgspec.json.decode(content["manifest"], type=CheckpointManifest)
-        net = WaltNet(manifest.recipe.network)
+        net = WaltNet(_blank(manifest.recipe.network))
         net.load_state_dict(content["state_dict"])
     except (KeyError, TypeError, AttributeError, RuntimeError, msgspec.MsgspecError) as error:
         first = str(error).splitlines()[0]
@@ -105,6 +106,13 @@ def load_model(path: Path) -> tuple[WaltNet, CheckpointManifest]:
             f"{file} is no checkpoint of this version of walt-train ({first[:120]}): train again"
         ) from error
     return net.eval(), manifest
+
+
+def _blank(network: Network) -> Network:
+    """Without the file that its backbone began with: what was learned takes its place."""
+    if not isinstance(network.backbone, MmBackbone):
+        return network
+    return msgspec.structs.replace(network, backbone=MmBackbone(kind=network.backbone.kind))
 
 
 def _check_version(found: int, file: Path) -> None:

@@ -52,6 +52,7 @@ __all__ = [
     "SmallBackbone",
     "Training",
     "WaltBranch",
+    "demo",
     "find_recipe",
     "walt_edge_small",
     "walt_paper",

@@ -56,7 +56,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         steps: Optimiser steps; 0 where `epochs` say it.
         epochs: How often each picture is seen, instead of `steps`; 0 where those say it.
-        amp: Whether convolutions and products are computed in bfloat16.
+        amp: Whether layers compute in bfloat16; weights, boxes and losses stay in float32.
         batch: Pictures a step and process.
         learning_rate: Of AdamW at its peak.
         weight_decay: Of AdamW.
@@ -72,6 +72,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
             sides running through an object; such a picture is not moved.
         window: Least and largest length of the window's sides, in parts of the frame's.
         mirror_chance: That left and right are exchanged.
+        compose: What is asked of composites beside the defaults, by the name of `ComposeSettings`.
         per_epoch: Pictures composed for an epoch.
         resume_every: Steps between two resume states.
         validation: Pictures the score threshold is chosen on.
@@ -93,6 +94,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     window_chance: float = 0.0
     window: tuple[float, float] = (0.6, 1.0)
     mirror_chance: float = 0.0
+    compose: dict[str, str | bool | int | float] = {}
     per_epoch: int = 1000
     resume_every: int = 50
     validation: int = 60

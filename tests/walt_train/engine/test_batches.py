@@ -86,6 +86,24 @@ def test_what_cannot_be_seen_is_not_asked_for(recipe: Recipe) -> None:
     example = make_example(sample, SCENE, recipe, np.random.default_rng(0))
     assert len(example.boxes) == 2
     np.testing.assert_allclose(example.boxes * 2, [[40, 20, 120, 80], [110, 30, 130, 70]])
+    # To find them is no mistake either.
+    np.testing.assert_allclose(example.ignored * 2, [[60, 30, 72, 70], [5, 5, 9, 9]])
+    for box, label in zip(example.roi_visible * 2, example.roi_labels, strict=True):
+        assert box.tolist() == ([40, 20, 120, 80] if label == Label.VEHICLE else [120, 30, 130, 70])
+    seen = msgspec.structs.replace(recipe, network=msgspec.structs.replace(recipe.network, box_target="visible"))
+    modal = make_example(sample, SCENE, seen, np.random.default_rng(0))
+    np.testing.assert_allclose(modal.boxes * 2, [[40, 20, 120, 80], [120, 30, 130, 70]])
+    np.testing.assert_allclose(modal.ignored * 2, [[5, 5, 9, 9]])
+
+
+def test_an_object_of_one_pixel_at_the_border_gives_whole_numbers(recipe: Recipe) -> None:
+    sliver = AmodalObject(Label.PERSON, PatchMask(191, 20, np.ones((60, 1), bool)), 1)
+    sample = replace(drawn_sample(1), objects=(sliver,))
+    for seed in range(20):
+        example = make_example(sample, SCENE, recipe, np.random.default_rng(seed))
+        assert len(example.rois) > 0
+        assert (example.rois[:, 2:] > example.rois[:, :2]).all()
+        assert np.isfinite(example.targets).all()
 
 
 def test_an_empty_picture_is_an_example(recipe: Recipe) -> None:

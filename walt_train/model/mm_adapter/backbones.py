@@ -42,11 +42,12 @@ class MmStages(nn.Module):
     def __init__(self, inside: int, config: MmBackbone) -> None:
         super().__init__()
         self.widths = _WIDTHS[config.kind]
+        weights = _read(Path(config.checkpoint)) if config.checkpoint else None
         with quiet():
             self.inner = _build(config.kind, inside)
             self.inner.init_weights()
-        if config.checkpoint:
-            _load(self.inner, Path(config.checkpoint), _FIRST[config.kind])
+        if weights is not None:
+            _load(self.inner, weights, _FIRST[config.kind], config.checkpoint)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, inside, H, W), sides multiples of 32, to four maps, the finest first."""
@@ -59,10 +60,8 @@ def _build(kind: str, inside: int) -> Any:
     return SwinTransformer(in_channels=inside, drop_path_rate=0.1, **_SWIN_T)
 
 
-def _load(network: nn.Module, file: Path, first: str) -> None:
-    weights = {
-        name.removeprefix("backbone."): value for name, value in _read(file).items() if isinstance(value, Tensor)
-    }
+def _load(network: nn.Module, found: Mapping[str, Any], first: str, file: str) -> None:
+    weights = {name.removeprefix("backbone."): value for name, value in found.items() if isinstance(value, Tensor)}
     own = network.state_dict()
     if first in weights:
         weights[first] = _widened(weights[first], own[first])

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from walt_train.model.branches.branch import ROI_SIDE
 from walt_train.model.mm_adapter.assigner import LenientAssigner
@@ -60,14 +61,33 @@ class WaltBoxHead(BBoxHead):  # type: ignore[misc]
 
 
 class AmodalDetector(BaseModel):  # type: ignore[misc]
-    """WALT-Net with mmdet's losses of its proposals and boxes, and ours of its masks."""
+    """WALT-Net with mmdet's losses of its proposals and boxes, and ours of its masks.
 
-    def __init__(self, net: WaltNet) -> None:
+    Args:
+        net: Its layers.
+        bf16: Whether they compute in bfloat16; boxes, pooling and losses stay in float32, weights too.
+    """
+
+    def __init__(self, net: WaltNet, *, bf16: bool = False) -> None:
         with quiet(), DefaultScope.overwrite_default_scope("mmdet"):
             super().__init__()
             self.net = net
-            self.rpn = _ProposalHead(net.proposal_head.forward, **_rpn_settings(net.network))
-            self.roi = StandardRoIHead(**_roi_settings(net))
+            self.bf16 = bf16
+            self.rpn = _ProposalHead(self._cheaply(net.proposal_head.forward), **_rpn_settings(net.network))
+            self.roi = StandardRoIHead(**_roi_settings(net, self._cheaply(net.box_head.forward)))
+
+    def _cheaply(self, part: Callable[..., Any]) -> Callable[..., Any]:
+        """The part in bfloat16 if so wished; what it returns is float32."""
+        if not self.bf16:
+            return part
+
+        def run(*inputs: Tensor | None) -> Any:
+            device = next(self.net.parameters()).device.type
+            with torch.autocast(device, torch.bfloat16):
+                found = part(*inputs)
+            return tree_map(Tensor.float, found)
+
+        return run
 
     def init_weights(self) -> None:
         """Nothing: the network's parts begin by themselves."""
@@ -102,11 +122,12 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
             mode: mmengine's; there is only `loss`.
         """
         assert mode == "loss"
-        feature = self.net.features(pictures, scenes, windows)
+        feature = self._cheaply(self.net.features)(pictures, scenes, windows)
         losses = self._box_losses(feature, boxes, labels, ignored)
         branch = self.net.branch
         context = pool_rois(feature, mask_rois, BOX_SIDE)
-        losses |= branch.losses(branch(pool_rois(feature, mask_rois, ROI_SIDE), context), mask_targets, mask_labels)
+        raw = self._cheaply(branch)(pool_rois(feature, mask_rois, ROI_SIDE), context)
+        losses |= branch.losses(raw, mask_targets, mask_labels)
         if self.net.network.visible_box:
             losses["loss_visible_box"] = self._visible_box_loss(context, mask_rois[:, 1:], visible_boxes)
         return losses
@@ -133,7 +154,8 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
     def _visible_box_loss(self, context: Tensor, rois: Tensor, visible: Tensor) -> Tensor:
         """L1 between deltas (He et al. 2017), the mean over RoIs (R, 4)."""
         goals = encode_boxes(rois, visible) / rois.new_tensor(BOX_SPREAD)
-        return (self.net.box_head.visible(context) - goals).abs().sum() / (4 * max(1, len(rois)))
+        found: Tensor = self._cheaply(self.net.box_head.visible)(context)
+        return (found - goals).abs().sum() / (4 * max(1, len(rois)))
 
 
 def _data_sample(boxes: Tensor, labels: Tensor, ignored: Tensor, shape_hw: tuple[int, int]) -> Any:
@@ -187,7 +209,7 @@ def _assigner(*, positive: float, negative: float, least: float, weak: bool) -> 
     }
 
 
-def _roi_settings(net: WaltNet) -> dict[str, Any]:
+def _roi_settings(net: WaltNet, box_head: Callable[..., Any]) -> dict[str, Any]:
     return {
         "bbox_roi_extractor": {
             "type": "SingleRoIExtractor",
@@ -202,7 +224,7 @@ def _roi_settings(net: WaltNet) -> dict[str, Any]:
         },
         "bbox_head": {
             "type": "WaltBoxHead",
-            "part": net.box_head.forward,
+            "part": box_head,
             "in_channels": net.network.feature_channels,
             "roi_feat_size": BOX_SIDE,
             "num_classes": CLASSES,
