@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from walt_train.data.sample import Samples
+from walt_train.data.sample import AmodalSample, Samples
 from walt_train.engine.examples import Example, make_example
 from walt_train.engine.segments import Segment, pictures_before
 from walt_train.model.anchors import fit_anchors
@@ -57,15 +57,25 @@ class StepBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step, as `AmodalDetector` takes it."""
+        return collate([self._example(place) for place in self._places(step)])
+
+    def names(self, step: int) -> list[str]:
+        """Which pictures a step of this process sees, for people."""
+        return [self._sample(place).name for place in self._places(step)]
+
+    def _places(self, step: int) -> range:
         count = self._recipe.training.batch
         first = pictures_before(self._segments, step, count) + self._rank * count
-        return collate([self._example(place) for place in range(first, first + count)])
+        return range(first, first + count)
 
-    def _example(self, place: int) -> Example:
+    def _sample(self, place: int) -> AmodalSample:
         epoch, index = divmod(place, len(self._samples))
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
-        random = np.random.default_rng([self._seed, epoch, index, 1])
-        return make_example(self._samples.sample(epoch, int(order[index])), self._scene, self._recipe, random)
+        return self._samples.sample(epoch, int(order[index]))
+
+    def _example(self, place: int) -> Example:
+        random = np.random.default_rng([self._seed, *divmod(place, len(self._samples)), 1])
+        return make_example(self._sample(place), self._scene, self._recipe, random)
 
 
 def collate(examples: list[Example]) -> Batch:

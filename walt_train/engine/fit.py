@@ -20,7 +20,7 @@ from torch import Tensor
 from walt_edge.contract.files import put_in_place
 from walt_edge.contract.labels import Label
 from walt_edge.runtimes.onnx_detector import letterbox
-from walt_train.clipart.settings import JUDGING, TRAINING
+from walt_train.clipart.settings import JUDGING, TRAINING, ComposeSettings
 from walt_train.data import open_samples
 from walt_train.data.sample import Samples, Split
 from walt_train.engine.batches import StepBatches, step_loader, survey
@@ -76,11 +76,11 @@ def fit(wanted: Fit) -> Path:
         WaltError: The data is missing, malformed or not enough.
     """
     training = wanted.recipe.training
-    samples = _open_whole(wanted.data, split="train", per_epoch=training.per_epoch, seed=wanted.seed)
+    samples = _open_whole(wanted, split="train", per_epoch=training.per_epoch)
     place = Place.here()
     processes = 0 if wanted.elastic else place.world
     plan = Plan(recipe=wanted.recipe, seed=wanted.seed, data_sha256=samples.sha256, processes=processes)
-    held_out = _open_whole(wanted.data, split="validation", per_epoch=training.validation, seed=wanted.seed)
+    held_out = _open_whole(wanted, split="validation", per_epoch=training.validation)
     state = settle(plan, wanted.out) if place.rank == 0 else whole_state(wanted.out)
     if (wanted.out / CHECKPOINT).is_file():
         _LOG.warning("%s is trained already: nothing to do", wanted.out)
@@ -88,10 +88,10 @@ def fit(wanted: Fit) -> Path:
     network, scene = survey(samples, wanted.recipe.network)
     if not network.anchors_wh:
         raise FitError(f"{wanted.data} shows no object at all: nothing can be learned from it")
-    training = training.in_steps(len(samples), place.world)
+    segments = go_on(wanted.out, state.step if state else 0, place.world)
+    training = training.in_steps(len(samples), segments[0].processes)
     recipe = msgspec.structs.replace(wanted.recipe, network=network, training=training)
     net = _new_network(recipe, scene, wanted.seed)
-    segments = go_on(wanted.out, state.step if state else 0, place.world)
     if place.rank == 0:
         write_segments(wanted.out, segments)
     batches = StepBatches(samples, scene, recipe, seed=wanted.seed, rank=place.rank, segments=segments)
@@ -103,13 +103,20 @@ def fit(wanted: Fit) -> Path:
     return _finish(wanted, recipe, net.eval(), held_out, plan, segments)
 
 
-def _open_whole(folder: Path, *, split: Split, per_epoch: int, seed: int) -> Samples:
+def _open_whole(wanted: Fit, *, split: Split, per_epoch: int) -> Samples:
     """Whole frames of one size: pictures that are cut out have no place before a fixed camera's empty scene."""
-    settings = dataclasses.replace(TRAINING, crop_chance=0.0) if split == "train" else JUDGING
-    samples = open_samples(folder, split=split, per_epoch=per_epoch, seed=seed, settings=settings)
+    settings = _settings(wanted.recipe.training.compose) if split == "train" else JUDGING
+    samples = open_samples(wanted.data, split=split, per_epoch=per_epoch, seed=wanted.seed, settings=settings)
     # The size is asked for here, so that frames of several are refused before anything is written.
-    _LOG.info("%s: %d pictures of %dx%d to %s", folder, len(samples), *samples.frame_wh, split)
+    _LOG.info("%s: %d pictures of %dx%d to %s", wanted.data, len(samples), *samples.frame_wh, split)
     return samples
+
+
+def _settings(changes: Mapping[str, object]) -> ComposeSettings:
+    try:
+        return dataclasses.replace(TRAINING, **{"crop_chance": 0.0} | dict(changes))  # type: ignore[arg-type]
+    except TypeError as error:
+        raise FitError(f"the recipe's composites cannot be made so: {error}") from error
 
 
 def _new_network(recipe: Recipe, scene: NDArray[np.uint8], seed: int) -> WaltNet:
@@ -134,18 +141,19 @@ def _train(
 
         def save(step: int, write: Callable[[Path], None]) -> None:
             if place.rank == 0 and (step % training.resume_every == 0 or step == training.steps):
+                _must_be_finite(net, batches, step)
                 _keep_state(write, State.after(step, wanted.out))
                 curves.write()
 
         hook = StepHook(
             before=lambda step: _seed_step(wanted.seed, step, place.rank),
-            after=lambda step, losses: _note(curves, step, losses),
+            after=lambda step, losses: _note(curves, batches, step, losses),
             save=save,
             stored=lambda: curves.rows,
             restored=curves.go_on,
         )
         weights = train(
-            AmodalDetector(net),
+            AmodalDetector(net, bf16=training.amp == "bf16"),
             step_loader(batches, workers=_workers(place.world)),
             training,
             hook,
@@ -169,12 +177,27 @@ def _keep_state(write: Callable[[Path], None], state: State) -> None:
             older.unlink()
 
 
-def _note(curves: Curves, step: int, losses: Mapping[str, float]) -> None:
+def _note(curves: Curves, batches: StepBatches, step: int, losses: Mapping[str, float]) -> None:
     """Stops where nothing can be learned any more, before a state or a checkpoint holds it."""
     if not math.isfinite(losses["loss"]):
         found = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        raise FitError(f"the loss is no number any more at step {step} ({found}): take a smaller learning rate")
+        raise _derailed(f"the loss is no number any more ({found})", batches, step)
     curves.add(step, losses)
+
+
+def _must_be_finite(net: WaltNet, batches: StepBatches, step: int) -> None:
+    """A finite loss can leave weights that are not: its gradient is another number."""
+    for name, weight in net.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise _derailed(f"the weights {name} are no numbers any more", batches, step)
+
+
+def _derailed(what: str, batches: StepBatches, step: int) -> FitError:
+    shown = ", ".join(batches.names(step - 1))
+    return FitError(
+        f"{what} at step {step}, which saw {shown}: look at these, or take a smaller learning rate; "
+        "the last good state is kept"
+    )
 
 
 def _seed_step(seed: int, step: int, rank: int) -> None:

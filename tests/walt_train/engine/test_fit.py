@@ -128,9 +128,26 @@ def test_a_seed_may_have_all_its_bits(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     recipe = tiny_recipe(6)
     hot = msgspec.structs.replace(recipe.training, learning_rate=1e30, clip_norm=1e30)
-    with pytest.raises(FitError, match=r"no number any more at step [2-6] \(loss.*smaller learning rate"):
+    with pytest.raises(FitError, match=r"no numbers? any more.* at step [1-6], which saw \d+\.png, .*learning rate"):
         fit(dataclasses.replace(wanted(tmp_path), recipe=msgspec.structs.replace(recipe, training=hot)))
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_weights_that_are_no_numbers_are_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_note", lambda curves, batches, step, losses: curves.add(step, losses))
+    recipe = tiny_recipe(4)
+    hot = msgspec.structs.replace(recipe.training, learning_rate=1e30, clip_norm=1e30)
+    with pytest.raises(FitError, match=r"the weights \S+ are no numbers any more at step [2-4], which saw"):
+        fit(dataclasses.replace(wanted(tmp_path), recipe=msgspec.structs.replace(recipe, training=hot)))
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_an_unknown_wish_for_composites_is_one_line(tmp_path: Path) -> None:
+    recipe = tiny_recipe(1)
+    odd = msgspec.structs.replace(recipe.training, compose={"colour": "blue"})
+    with pytest.raises(FitError, match=r"composites cannot be made so.*colour"):
+        fit(dataclasses.replace(wanted(tmp_path), recipe=msgspec.structs.replace(recipe, training=odd)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_that_cannot_judge_is_refused_before_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
