@@ -28,6 +28,7 @@ _WIDEST = 0.12  # of the frame's height: a sign, a trunk
 _BRIDGE_WIDTH = 0.6
 _BRIDGE_HEIGHT = 0.7
 _THING_PX = 20
+_PIECES = 0.03  # of the frame's height: a gap in a pole that nobody has passed yet
 _PASSED_SHARE = 0.3  # of a thing's pixels: whoever covered less only brushed it
 
 Rows = NDArray[np.float32]
@@ -123,9 +124,15 @@ class StaticOccluders:
         self.mask = self._find()
 
     def things(self) -> list[StaticThing]:
-        """Each connected occluder with the row at which it touches the ground."""
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(self.mask.astype(np.uint8), connectivity=8)
-        own = [labels == index for index in range(1, count) if stats[index, cv2.CC_STAT_AREA] >= _THING_PX]
+        """Each occluder with the row at which it touches the ground; pieces above each other are one."""
+        found = self.mask.astype(np.uint8)
+        reach = max(3, round(_PIECES * len(found))) | 1
+        whole = cv2.morphologyEx(
+            np.pad(found, ((reach, reach), (0, 0))), cv2.MORPH_CLOSE, np.ones((reach, 3), np.uint8)
+        )
+        count, labels = cv2.connectedComponents(whole[reach:-reach] | found, connectivity=8)
+        masks = [self.mask & (labels == index) for index in range(1, count)]
+        own = [mask for mask in masks if np.count_nonzero(mask) >= _THING_PX]
         return [StaticThing(mask=encode_rle(mask), ground_y=self._ground_y(mask)) for mask in own]
 
     def _ground_y(self, mask: Mask) -> float:

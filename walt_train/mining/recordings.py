@@ -14,7 +14,7 @@ from walt_edge.overview import decode_image
 from walt_edge.privacy import Anonymiser, SealedEnvelope
 from walt_edge.runtimes import Teacher
 from walt_edge.vision.sightings import Sighting
-from walt_edge.vision.static_occluders import OccluderCounts, StaticOccluders
+from walt_edge.vision.static_occluders import StaticOccluders
 from walt_edge.watcher import Step, TooFewFramesError, Watcher
 from walt_train.mining.backgrounds import FrameSampler, background
 from walt_train.mining.sources import Source
@@ -67,7 +67,7 @@ class Mined:
         objects: How many passed.
         rejected: Objects that gave no crop, by reason.
         frame_plates: For each real frame among the plates the plate that it was erased with.
-        occluders: Counts of each position of the camera, by the first plate there.
+        occluders: The map of each position of the camera, by the first plate there.
         trails: Of each track.
     """
 
@@ -76,7 +76,7 @@ class Mined:
     objects: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     frame_plates: dict[str, str] = field(default_factory=dict)
-    occluders: dict[str, OccluderCounts] = field(default_factory=dict)
+    occluders: dict[str, StaticOccluders] = field(default_factory=dict)
     trails: dict[int, Trail] = field(default_factory=dict)
 
 
@@ -99,14 +99,12 @@ def mine_recording(
     watcher = Watcher(site="local", device="mine", camera=camera, anonymiser=anonymiser, detector=detector)
     mined, sampler = Mined(), FrameSampler()
     plate_id = _take(mined, watcher.prepare(_first_minutes(source.frames())))
-    mined.occluders[plate_id] = watcher.judge.occluders.counts()
-    position: StaticOccluders = watcher.judge.occluders
+    position = mined.occluders[plate_id] = watcher.judge.occluders
     for frame in source.frames():
         step = watcher.step(frame)
         plate_id = _take(mined, step.sealed) or plate_id
         if watcher.judge.occluders is not position and step.image is not None:
-            position = watcher.judge.occluders
-            mined.occluders[plate_id] = position.counts()
+            position = mined.occluders[plate_id] = watcher.judge.occluders
         _note(mined, sampler, step, frame, plate_id)
         progress()
     _take(mined, watcher.finish())

@@ -7,9 +7,10 @@ Who is seen in one still only may be passing; that costs a part of the confidenc
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,8 +114,9 @@ def mine_stills(
         anonymiser=anonymiser.version,
         frame_wh=source.frame_wh,
     )
+    numbers = itertools.count(1)
     for epoch in _epochs(source, mined.rejected):
-        _Lot(epoch, origin, anonymiser, detector).mine(source, mined, progress)
+        _Lot(epoch, origin, anonymiser, detector, numbers).mine(source, mined, progress)
     return mined
 
 
@@ -150,11 +152,19 @@ def _epochs(source: Source, rejected: Counter[str]) -> list[Epoch]:
 class _Lot:
     """One pose of the camera: its stills, looked at one after another."""
 
-    def __init__(self, epoch: Epoch, origin: Origin, anonymiser: Anonymiser, detector: Teacher | None) -> None:
+    def __init__(
+        self,
+        epoch: Epoch,
+        origin: Origin,
+        anonymiser: Anonymiser,
+        detector: Teacher | None,
+        numbers: Iterator[int],
+    ) -> None:
         self._epoch = epoch
         self._origin = origin
         self._anonymiser = anonymiser
         self._detector = detector
+        self._numbers = numbers
         self._sizes = Sizes()
         self._sampler = FrameSampler()
         self._candidates: list[Candidate] = []
@@ -220,6 +230,7 @@ class _Lot:
         return sightings
 
     def _sighting(self, patch: PatchMask, evidence: ClassEvidence, parts: Parts) -> Sighting:
+        number = next(self._numbers)
         label, score = evidence.classify()
         if label is Label.PERSON and not evidence.votes[Label.PERSON]:
             label = None  # a person's outline is too easily a shadow's or a bush's, where nothing is seen to walk
@@ -229,14 +240,14 @@ class _Lot:
             parts[Reason.STATIC_OCCLUDER] = unoccluded.see_through_part(patch, label)
             if min(parts.values()) >= _SETTINGS.whole_confidence:
                 _, y0, _, y1 = patch.box_xyxy
-                self._sizes.add(label, y1, y1 - y0, patch.area, len(self._seen))
+                self._sizes.add(label, y1, y1 - y0, patch.area, number)
         outcome = unoccluded.verdict(parts, _SETTINGS)
         return Sighting(
             patch,
             label,
             score,
             ground_contact(patch),
-            track_id=len(self._seen) + 1,
+            track_id=number,
             reasons=outcome.reasons,
             unoccluded_confidence=outcome.confidence,
             confidence_parts=tuple((reason.value, part) for reason, part in parts.items()),

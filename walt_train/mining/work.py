@@ -123,7 +123,7 @@ def _write(task: Task, mined: Mined, unusable: str) -> Path:
             rejected_by_reason=dict(mined.rejected),
         )
         write_clipart(partial, clipart)
-        _write_occluders(partial, list(mined.occluders.values()))
+        _write_occluders(partial, [position.counts() for position in mined.occluders.values()])
         wanted = {clip.header.track_id for clip in clips}
         report = Report(
             source=SourceRecord.of(task.source),
