@@ -7,15 +7,17 @@ networks are trained and judged in torch, so that whatever a method is exported 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from walt_train.data import open_samples
 from walt_train.engine.checkpoint import load_model
@@ -156,25 +158,47 @@ def gain(one: Sequence[Case], other: Sequence[Case], gamma: float, kind: str) ->
     return float(apart.mean()), None if intervals is None else intervals[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What is compared: a recipe, and what it learns from.
+
+    Attributes:
+        recipe: The whole configuration.
+        material: Makes other clip art of a ground's folder, given (ground's folder, where to put it); None takes the
+            ground's own.
+    """
+
+    recipe: Recipe
+    material: Callable[[Path, Path], None] | None = None
+
+
 def run_contest(
-    methods: Mapping[str, Recipe], grounds: Sequence[Ground], seeds: Sequence[int], root: Path
+    methods: Mapping[str, Method], grounds: Sequence[Ground], seeds: Sequence[int], root: Path
 ) -> list[Subject]:
     """Trains and judges every method on every ground with every seed; what is there already is not done again."""
     for ground in grounds:
         ground.prepare(root)
+    todo = [(name, seed, ground) for seed in seeds for name in methods for ground in grounds]
+    found = {
+        (name, seed, ground.street): _one(name, methods[name], ground, seed, root)
+        for name, seed, ground in tqdm(todo, desc="trainings", disable=not sys.stderr.isatty())
+    }
     return [
-        Subject(
-            name,
-            {(seed, ground.street): _one(name, recipe, ground, seed, root) for seed in seeds for ground in grounds},
-        )
-        for name, recipe in methods.items()
+        Subject(name, {(seed, street): result for (own, seed, street), result in found.items() if own == name})
+        for name in methods
     ]
 
 
-def _one(name: str, recipe: Recipe, ground: Ground, seed: int, root: Path) -> AmodalIou:
-    out = root / str(ground.street) / "models" / f"{name}-{recipe.training.steps}-{seed}"
+def _one(name: str, method: Method, ground: Ground, seed: int, root: Path) -> AmodalIou:
+    folder, plain = root / str(ground.street), re.sub(r"[^a-z0-9]+", "-", name.lower())
+    out = folder / "models" / f"{plain}-{method.recipe.training.steps}-{seed}"
     found = out / "found.json"
     if not found.is_file():
-        result = judge(train(recipe, ground.clips(root), seed, out), ground.truth(root))
+        clips = ground.clips(root)
+        if method.material is not None:
+            clips = folder / f"clips-{plain}"
+            if not clips.is_dir():
+                method.material(folder, clips)
+        result = judge(train(method.recipe, clips, seed, out), ground.truth(root))
         found.write_bytes(msgspec.json.encode(result))
     return msgspec.json.decode(found.read_bytes(), type=AmodalIou)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.contest import Ground, Subject, gain, mean_iou, run_contest, shortened
+from benchmarks.contest import Ground, Method, Subject, gain, mean_iou, run_contest, shortened
 from benchmarks.pictures import Bar, draw_bars
 from benchmarks.report import Report, arguments
 from walt_train.metrics.amodal_iou import GAMMAS
@@ -49,12 +49,12 @@ def main() -> None:
     if args.quick:
         grounds, args.seeds, args.steps = [Ground(args.streets[0], frames=200, later=30, size="640x360")], [0], 3
     methods = {
-        title: shortened(find_recipe(f"{args.recipe}:{name}" if name else args.recipe), args.steps)
+        title: Method(shortened(find_recipe(f"{args.recipe}:{name}" if name else args.recipe), args.steps))
         for title, name in METHODS.items()
     }
     facts = {
         "recipe": args.recipe,
-        "steps": next(iter(methods.values())).training.steps,
+        "steps": next(iter(methods.values())).recipe.training.steps,
         "seeds": " ".join(map(str, args.seeds)),
         "streets": " ".join(str(ground.street) for ground in grounds),
     }
