@@ -72,6 +72,12 @@ class AmodalInstances:
         )
 
     @property
+    def visible_boxes_xyxy(self) -> NDArray[np.float32]:
+        """(N, 4) float32 tight boxes of what is seen, half-open pixels; all zeros where nothing is."""
+        boxes = [mask.tight().box_xyxy for mask in self.visible]
+        return np.array(boxes, np.float32).reshape(-1, 4)
+
+    @property
     def amodal_masks(self) -> NDArray[np.bool_]:
         """(N, H, W) bool."""
         return self._stack(self.amodal)

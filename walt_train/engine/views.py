@@ -19,6 +19,9 @@ from walt_train.data.sample import AmodalObject, AmodalSample
 PAD_LEVEL = 114
 """Of what lies outside a picture, as the letterbox has it."""
 _LEAST_CUT, _MOST_CUT = 0.15, 0.7
+"""Share of an object's side that the border takes away."""
+_CHOICES = 8
+_AIMED = 0.7
 
 Window = tuple[int, int, int, int]
 
@@ -79,7 +82,7 @@ class View:
 
 
 def draw_window(sample: AmodalSample, sides: tuple[float, float], random: np.random.Generator) -> Window:
-    """A window of the frame's proportions, one side of which runs through an object where there is one.
+    """A window of the frame's proportions; of a few, the one whose sides run through the most objects.
 
     Args:
         sample: What is cut.
@@ -87,22 +90,35 @@ def draw_window(sample: AmodalSample, sides: tuple[float, float], random: np.ran
         random: All chance comes from it.
     """
     height, width = sample.image_bgr.shape[:2]
+    boxes = np.array([thing.amodal.box_xyxy for thing in sample.objects], np.float64).reshape(-1, 4)
     part = random.uniform(*sides)
     window_w, window_h = max(1, round(width * part)), max(1, round(height * part))
-    x0, y0 = random.integers(0, [width - window_w + 1, height - window_h + 1])
-    if sample.objects:
-        low_x, low_y, high_x, high_y = sample.objects[random.integers(len(sample.objects))].amodal.box_xyxy
-        share, side = random.uniform(_LEAST_CUT, _MOST_CUT), random.integers(4)
-        if side == 0:  # the left side takes a share of the object away, and so on around
-            x0 = low_x + share * (high_x - low_x)
-        elif side == 1:
-            y0 = low_y + share * (high_y - low_y)
-        elif side == 2:
-            x0 = high_x - share * (high_x - low_x) - window_w
-        else:
-            y0 = high_y - share * (high_y - low_y) - window_h
-    left, top = int(np.clip(x0, 0, width - window_w)), int(np.clip(y0, 0, height - window_h))
-    return left, top, left + window_w, top + window_h
+    best, most = (0, 0, window_w, window_h), -1
+    for _ in range(_CHOICES):
+        x0 = _place_side(boxes[:, ::2], width - window_w, window_w, random)
+        y0 = _place_side(boxes[:, 1::2], height - window_h, window_h, random)
+        window = (x0, y0, x0 + window_w, y0 + window_h)
+        cut = _count_cut(boxes, window)
+        if cut > most:
+            best, most = window, cut
+    return best
+
+
+def _place_side(spans: NDArray[np.float64], room: int, length: int, random: np.random.Generator) -> int:
+    """Where a window begins, 0..room: by chance, or so that an end of it takes a share of a span (N, 2) away."""
+    place = random.uniform(0, room)
+    if len(spans) and random.random() < _AIMED:
+        low, high = spans[random.integers(len(spans))]
+        share = random.uniform(_LEAST_CUT, _MOST_CUT) * (high - low)
+        place = low + share if random.random() < 0.5 else high - share - length
+    return int(np.clip(place, 0, room))
+
+
+def _count_cut(boxes: NDArray[np.float64], window: Window) -> int:
+    """Boxes (N, 4) of which a window shows a good part, but not all."""
+    inside = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
+    shares = np.clip(inside, 0, None).prod(axis=1) / (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return int(np.count_nonzero((shares >= 1 - _MOST_CUT) & (shares <= 1 - _LEAST_CUT / 2)))
 
 
 def draw_move(sample: AmodalSample, most: float, random: np.random.Generator) -> tuple[int, int]:

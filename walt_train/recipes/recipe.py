@@ -68,8 +68,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         shift_chance: That a picture is moved together with its empty scene, so that the border cuts objects:
             mining takes only whole ones.
         shift: How far at most, in parts of the frame's sides.
-        window_chance: That a window is cut out of a picture and its empty scene and fills the input, one of its
-            sides running through an object; such a picture is not moved.
+        window_chance: That a window is cut out of a picture and its empty scene and fills the input, its sides
+            running through objects; such a picture is not moved.
         window: Least and largest length of the window's sides, in parts of the frame's.
         mirror_chance: That left and right are exchanged.
         compose: What is asked of composites beside the defaults, by the name of `ComposeSettings`.
@@ -92,7 +92,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     shift_chance: float = 0.35
     shift: float = 0.25
     window_chance: float = 0.0
-    window: tuple[float, float] = (0.6, 1.0)
+    window: tuple[float, float] = (0.5, 0.95)
     mirror_chance: float = 0.0
     compose: dict[str, str | bool | int | float] = {}
     per_epoch: int = 1000

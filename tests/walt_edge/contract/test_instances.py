@@ -49,6 +49,17 @@ def test_layers_are_views_of_one_truth() -> None:
     assert found.occluded_masks[0].sum() == 50
 
 
+def test_boxes_of_what_is_seen_are_tight() -> None:
+    found = _instances()
+    assert found.visible_boxes_xyxy.tolist() == [[0, 0, 10, 10], [10, 0, 25, 10]]
+    whole = found.amodal[:1]
+    hidden = AmodalInstances(
+        (W, H), found.boxes_xyxy[:1], found.labels[:1], found.scores[:1], whole, whole, found.occluded[:1]
+    )
+    assert hidden.visible_boxes_xyxy.tolist() == [[0, 0, 0, 0]]
+    assert AmodalInstances.empty((W, H)).visible_boxes_xyxy.shape == (0, 4)
+
+
 def test_none_is_a_value_too() -> None:
     none = AmodalInstances.empty((W, H))
     assert len(none) == 0

@@ -86,3 +86,15 @@ def test_patch_overlap_is_the_full_masks_overlap(first: Mask, second: Mask) -> N
     common, union = int((full_a & full_b).sum()), int((full_a | full_b).sum())
     assert a.intersection(b) == common
     assert a.iou(b) == (common / union if union else 0.0)
+
+
+@given(
+    hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)), st.integers(-3, 20), st.integers(-3, 20)
+)
+def test_a_tight_patch_is_the_same_mask(mask: Mask, x: int, y: int) -> None:
+    patch = PatchMask(x, y, mask)
+    tight = patch.tight()
+    np.testing.assert_array_equal(tight.full(40, 40), patch.full(40, 40))
+    for side in (0, 1):
+        edges = tight.mask.any(axis=side)
+        assert edges.size == 0 or (edges[0] and edges[-1])
