@@ -51,9 +51,9 @@ def stand(cutout: Cutout, box_xyxy: Box, scale: int = _ONE) -> Spot:
     width, height = x1 - x0, y1 - y0
     if cutout.label is Label.VEHICLE:
         from_side = width * 5 >= height * 9
-        deep, narrower = max(4, height // 3 if from_side else height * 2 // 5), width // 20
+        deep, narrower = max(4, height // 4 if from_side else height // 3), width // 20
     else:
-        deep, narrower = max(3, height // 10), width // 4
+        deep, narrower = max(3, height // 12), width // 4
     return Spot(cutout, box_xyxy, scale, (x0 + narrower, y1 - deep, x1 - narrower, y1))
 
 

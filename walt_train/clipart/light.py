@@ -8,6 +8,7 @@ that an object needs which is moved from one to the other, or from noon to eveni
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,7 +52,7 @@ class LightMap:
             grid[bottom, right] - grid[top, right] - grid[bottom, left] + grid[top, left]
             for grid in (self.sums, self.brightest)
         )
-        blue, green, red = ((ours << 16) // most).tolist()
+        blue, green, red = ((ours << 16) // most).tolist()  # never 0: see _BLACK
         return blue, green, red
 
 
@@ -118,9 +119,11 @@ def own_light(
 
 
 def gains(seen_in: Light, stands_in: Light) -> Light:
-    """What brings colours from one light to another, per channel, times 256; a third to three times."""
+    """What brings an object's colours from one light to another, per channel, times 256; a third to three times."""
     low, high = _GAIN_RANGE
-    blue, green, red = (min(max((new << 8) // old, low), high) for old, new in zip(seen_in, stands_in, strict=True))
+    blue, green, red = (
+        min(max(math.isqrt((new << 16) // old), low), high) for old, new in zip(seen_in, stands_in, strict=True)
+    )
     return blue, green, red
 
 

@@ -140,4 +140,19 @@ def _record(thing: AmodalObject, layers: Layers, size_wh: tuple[int, int]) -> Re
         "occluded_segmentation": encoded(layers.occluded),
         "occlusion_fraction": round(layers.occlusion_fraction, 6),
         "truncated": x0 <= 0 or y0 <= 0 or x1 >= size_wh[0] or y1 >= size_wh[1],
+        **_points(thing, size_wh),
     }
+
+
+def _points(thing: AmodalObject, size_wh: tuple[int, int]) -> Record:
+    """COCO's x, y, v triples, 0, 0, 0 outside the picture; and the corners of the 3D box, which may leave it."""
+    record: Record = {}
+    if thing.keypoints is not None:
+        inside = ((thing.keypoints[:, :2] >= 0) & (thing.keypoints[:, :2] < size_wh)).all(axis=1)
+        labelled = inside & (thing.keypoints[:, 2] > 0)
+        triples = np.where(labelled[:, None], thing.keypoints, 0.0)
+        record["keypoints"] = [value for x, y, v in triples.tolist() for value in (round(x, 3), round(y, 3), int(v))]
+        record["num_keypoints"] = int(np.count_nonzero(labelled))
+    if thing.cuboid is not None:
+        record["cuboid"] = [[round(x, 3), round(y, 3)] for x, y in thing.cuboid.tolist()]
+    return record

@@ -109,6 +109,7 @@ def _record(street: Street, index: int, order: int, thing: SceneObject, layers: 
         "keypoints": keypoints,
         "num_keypoints": labelled,
         "bbox_3d": None if thing.box3d is None else _box3d_record(street, thing.box3d),
+        "cuboid": None if thing.box3d is None else _cuboid(street, thing.box3d),
         "shape": street.shape_name(thing.track),
     }
 
@@ -152,3 +153,9 @@ def _box3d_record(street: Street, box: Box3D) -> Record:
         "yaw": round(box.yaw, 6),
         "corners_camera": street.layout.camera.to_camera(corners).round(4).tolist(),
     }
+
+
+def _cuboid(street: Street, box: Box3D) -> list[list[float]] | None:
+    """Its corners in pixels, those on the ground first; None where one is behind the camera."""
+    seen = street.layout.camera.project(box.corners())
+    return None if (seen[:, 2] <= 0).any() else seen[:, :2].round(2).tolist()

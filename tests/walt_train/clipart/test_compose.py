@@ -6,23 +6,26 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tests.clipart import FRAME_WH, Thing, draw, plate_image, some_things, write_scene
+from walt_edge.contract.clipart import read_clipart, write_clipart
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_train.clipart.arrange import Spot, arrange
 from walt_train.clipart.chance import Chance, Purpose
 from walt_train.clipart.compose import compose
-from walt_train.clipart.light import light_table
 from walt_train.clipart.material import Material, load_material
 from walt_train.clipart.settings import TRAINING, ComposeSettings, Order, Placement
 from walt_train.clipart.stack import cut_sticker
+from walt_train.data.composites import CompositeSamples
 from walt_train.data.layers import Layers, sample_layers
 from walt_train.data.sample import AmodalSample
+from walt_train.data.write import annotation_records
 
 PLAIN = ComposeSettings(placement="original", shadow=0.0, light_jitter=0.0, clip_jitter=0.0, harmonise=False)
 FRAME = (0, 0, *FRAME_WH)
@@ -69,7 +72,7 @@ def test_another_process_makes_the_same(folder: Path, material: Material) -> Non
 
 def test_composites_are_what_they_always_were(material: Material) -> None:
     """Drawn clip art, whole numbers and Philox: the same on every machine. A change needs a new name for the data."""
-    assert digest(material, TRAINING, 12) == "8a5f207c41a08ab1334bff46f48b291c30fa814f8e45d64fa8dab18656a84ee9"
+    assert digest(material, TRAINING, 12) == "df0542ad6efbc80ae21bfc40048f9793e096e19f5e5626ad2a02b68ad539d0e3"
 
 
 def test_order_of_making_does_not_matter(material: Material) -> None:
@@ -215,12 +218,66 @@ def test_one_clip_is_enough(tmp_path: Path) -> None:
     assert max(counts) == 1
 
 
-def test_tables_of_light() -> None:
-    assert light_table(256).tolist() == list(range(256))
-    assert light_table(512)[100] == 200
-    assert light_table(512)[200] == 255
-    bent = light_table(256, 20).astype(int) - np.arange(256)
-    assert (bent[0], bent[255], bent.max()) == (0, 0, 19)
+def test_sure_clips_are_drawn_more_often(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path, some_things(8, 8))
+    clipart = read_clipart(folder)
+    clips = [
+        msgspec.structs.replace(clip, confidence=0.8 if place % 2 else 0.2)
+        for place, clip in enumerate(clipart.clips)
+    ]
+    write_clipart(folder, msgspec.structs.replace(clipart, clips=clips))
+    material = load_material(folder)
+    one = replace(PLAIN, objects=(1, 1))
+    for by_confidence, low, high in ((True, 0.74, 0.86), (False, 0.42, 0.58)):
+        settings = replace(one, by_confidence=by_confidence)
+        drawn = [compose(material, settings, 1, 0, index).objects[0].track_id for index in range(400)]
+        assert low < np.mean([number % 2 == 0 for number in drawn]) < high
+
+
+def test_half_of_the_backgrounds_are_real_frames(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path, some_things(), hours=(12, 15))
+    clipart = read_clipart(folder)
+    frames = [msgspec.structs.replace(clipart.plates[1], id=f"f{n}", source="frame") for n in range(5)]
+    write_clipart(folder, msgspec.structs.replace(clipart, plates=[clipart.plates[0], *frames]))
+    material = load_material(folder)
+    assert len(material.backdrops) == 6, "every frame is kept"
+    for chance, low, high in ((0.5, 0.4, 0.6), (0.0, 0, 0), (1.0, 1, 1)):
+        settings = replace(PLAIN, frame_chance=chance)
+        real = [compose(material, settings, 1, 0, index).time.startswith("1970-01-01T15") for index in range(100)]
+        assert low <= np.mean(real) <= high
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_any_number_of_workers_makes_the_same(folder: Path) -> None:
+    data = pytest.importorskip("torch.utils.data")
+    made = []
+    for workers in (0, 1, 8):
+        items = Digests(CompositeSamples(folder, split="all", per_epoch=24, seed=5, settings=TRAINING))
+        loader = data.DataLoader(
+            items, batch_size=None, num_workers=workers, multiprocessing_context=context(workers)
+        )
+        made.append(list(loader))
+    assert made[0] == made[1] == made[2]
+    assert len(set(made[0])) == 24
+
+
+def context(workers: int) -> str | None:
+    return "fork" if workers else None
+
+
+class Digests:
+    """Names pixels and run-length encoded layers of each composite."""
+
+    def __init__(self, samples: CompositeSamples) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> str:
+        sample = self._samples.sample(0, index)
+        layers = repr([list(record.items()) for record in annotation_records(sample, 1)])
+        return hashlib.sha256(sample.image_bgr.tobytes() + layers.encode()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -231,6 +288,7 @@ def test_tables_of_light() -> None:
         ({"objects": (5, 2)}, "5 to 2 objects"),
         ({"objects": (0, 2)}, "0 to 2 objects"),
         ({"crop_chance": 1.5}, "crop_chance 1.5 is not between"),
+        ({"frame_chance": -0.1}, "frame_chance -0.1 is not between"),
         ({"crop_chance": float("nan")}, "crop_chance nan is not between"),
         ({"light_jitter": 0.9}, "light_jitter 0.9 is not between"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.clipart import FRAME_WH, Thing, draw, moved, plate_image, some_things, write_scene
-from walt_edge.contract.clipart import ClipArtError, read_clipart, write_clipart
+from walt_edge.contract.clipart import ClipArtError, StaticThing, read_clipart, write_clipart
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, Rle, encode_rle
 from walt_train.clipart.height import fit_height_line
@@ -155,6 +155,16 @@ def test_hours_wrap_at_midnight() -> None:
     assert [hours_apart(*pair) for pair in ((23, 1), (1, 23), (5, 5), (0, 12), (3, 18))] == [2, 2, 0, 12, 9]
 
 
+def test_what_mining_says_of_objects_holds(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path, some_things(3, 1))
+    clips = [
+        msgspec.structs.replace(clip, object=number)
+        for clip, number in zip(read_clipart(folder).clips, (9, None, 9, 5), strict=True)
+    ]
+    _change(folder, clips=clips)
+    assert [cutout.object_id for cutout in load_material(folder).cutouts] == [1, 2, 1, 3]
+
+
 def _without_plates(folder: Path) -> None:
     _change(folder, plates=[])
 
@@ -166,6 +176,20 @@ def _change(folder: Path, **changes: object) -> None:
 def _with_mask(folder: Path, mask: Rle) -> None:
     clip = read_clipart(folder).clips[0]
     _change(folder, clips=[msgspec.structs.replace(clip, header=msgspec.structs.replace(clip.header, mask=mask))])
+
+
+def _one_pixel() -> Rle:
+    mask = np.zeros_like(draw(some_things()[0])[1])
+    mask[5, 5] = True
+    return encode_rle(mask)
+
+
+def _with_points(folder: Path, point: tuple[float, float, int]) -> None:
+    _change(folder, clips=[msgspec.structs.replace(read_clipart(folder).clips[0], keypoints=[point])])
+
+
+def _with_static(folder: Path, shape: tuple[int, ...], ground_y: float) -> None:
+    _change(folder, static=[StaticThing(mask=encode_rle(np.zeros(shape, bool)), ground_y=ground_y)])
 
 
 @pytest.mark.parametrize(
@@ -180,6 +204,13 @@ def _with_mask(folder: Path, mask: Rle) -> None:
         (_without_plates, "has no plate to paste over: mine more"),
         (lambda folder: _change(folder, frame_wh=(100, 60)), "mine again"),
         (lambda folder: _with_mask(folder, Rle(size=(2, 2), counts="04")), "its mask 2x2"),
+        (lambda folder: _with_mask(folder, _one_pixel()), "crops/0.png has 1 pixel, too few"),
+        (lambda folder: _with_points(folder, (999.0, 5.0, 2)), "keypoint of .* lies at 999, 5, outside the frame"),
+        (lambda folder: _with_points(folder, (9.0, 5.0, 3)), "has visibility 3, it is 0, 1 or 2"),
+        (lambda folder: _with_points(folder, (1e300, 5.0, 0)), "a coordinate that is no place in a picture"),
+        (lambda folder: _with_static(folder, (9, 9), 5), "static thing 0 in .* has a mask of 9x9, the frames are"),
+        (lambda folder: _with_static(folder, FRAME_WH[::-1], 5), "the mask of static thing 0 in .* is empty"),
+        (lambda folder: _with_static(folder, FRAME_WH[::-1], 999), "stands on row 999 of a frame with 180 rows"),
     ],
 )
 def test_bad_clip_art_is_told_in_one_line(tmp_path: Path, spoil: Callable[[Path], object], told: str) -> None:
