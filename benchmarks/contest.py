@@ -91,7 +91,7 @@ def train(recipe: Recipe, data: Path, seed: int, out: Path) -> Path:
     """Trains on whatever this machine has; a folder that is trained already is taken as it is."""
     calm_threads()
     gpus = min(1, torch.cuda.device_count())
-    return launch(Fit(data, recipe, seed, out, gpu=gpus > 0), processes=gpus)
+    return launch(Fit((data,), recipe, seed, out, gpu=gpus > 0), processes=gpus)
 
 
 def judge(checkpoint: Path, truth: Path) -> AmodalIou:

@@ -22,7 +22,11 @@ _DATA_FILES = ("clipart.json", "annotations.json")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="clip art or COCO annotations (the newest under WALT_HOME)"
+        "--data",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="clip art, or COCO, KINS or COCOA annotations (the newest under WALT_HOME); several take turns",
     )
     parser.add_argument("--recipe", default="demo", help=f"what to train, and how: {', '.join(RECIPES)} (demo)")
     parser.add_argument("--gpus", type=int, metavar="N", help="a process for each; 0 is the CPU (all there are)")
@@ -49,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
     gpus = count_gpus(args.gpus)
     processes = _processes(args.processes, gpus)
     home = Path(os.environ.get("WALT_HOME", _HOME))
-    data = args.data or _newest(home)
-    out = args.out or home / "training" / f"{recipe.name}-{data.resolve().name}-{args.seed}"
+    data = tuple(args.data or [_newest(home)])
+    out = args.out or home / "training" / f"{recipe.name}-{data[0].resolve().name}-{args.seed}"
     if args.data is None or args.out is None:
-        sys.stdout.write(f"training on {data} into {out}\n")
+        sys.stdout.write(f"training on {', '.join(map(str, data))} into {out}\n")
     checkpoint = launch(Fit(data, recipe, args.seed, out, gpu=gpus > 0), processes=processes, machines=machines)
     sys.stdout.write(f"{checkpoint}\n")
     return 0

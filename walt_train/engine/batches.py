@@ -29,7 +29,7 @@ class StepBatches(Dataset[Batch]):
 
     Args:
         samples: The data set; its epochs follow one another, each in an order of its own.
-        scene_bgr: The empty scene in the size of its pictures.
+        scene_bgr: The empty scene in the size of its pictures, or None for a network that is not told it.
         recipe: Says how many pictures and RoIs.
         seed: Of orders and RoIs.
         rank: Of this process.
@@ -41,7 +41,7 @@ class StepBatches(Dataset[Batch]):
     def __init__(
         self,
         samples: Samples,
-        scene_bgr: NDArray[np.uint8],
+        scene_bgr: NDArray[np.uint8] | None,
         recipe: Recipe,
         *,
         seed: int,
@@ -75,7 +75,9 @@ class StepBatches(Dataset[Batch]):
 
     def _example(self, place: int) -> Example:
         random = np.random.default_rng([self._seed, *divmod(place, len(self._samples)), 1])
-        return make_example(self._sample(place), self._scene, self._recipe, random)
+        sample = self._sample(place)
+        scene = sample.image_bgr if self._scene is None else self._scene
+        return make_example(sample, scene, self._recipe, random)
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -135,27 +137,46 @@ def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)  # OpenCV's pool of threads does not survive a fork
 
 
-def survey(samples: Samples, network: Network) -> tuple[Network, NDArray[np.uint8]]:
+def survey(samples: Samples, network: Network) -> tuple[Network, NDArray[np.uint8] | None]:
     """What the data tells before training: anchors that fit its objects, and the empty scene.
 
     Returns:
-        The network with anchors; the mean of what the objects leave free, (H, W, 3) uint8 BGR.
+        The network with anchors; the mean of what the objects leave free, (H, W, 3) uint8 BGR, or None for a network
+        that is not told it, whose data may show many scenes.
     """
-    frame_w, frame_h = samples.frame_wh
-    scale = min(network.input_wh[0] / frame_w, network.input_wh[1] / frame_h)
-    levels = np.zeros((frame_h, frame_w, 3), np.float64)
-    counts = np.zeros((frame_h, frame_w, 1), np.float64)
+    scene = Scene(samples.frame_wh) if network.background else None
     sizes = []
     for index in np.unique(np.linspace(0, len(samples) - 1, _SURVEYED).astype(int)):
         sample = samples.sample(0, int(index))
-        # Where objects always stand, what is seen of them has to do.
-        free = np.full((frame_h, frame_w, 1), 1.0)
-        for thing in sample.objects:
-            x0, y0, x1, y1 = thing.amodal.box_xyxy
-            free[y0:y1, x0:x1][thing.amodal.mask] = 1e-6
-            sizes.append(((x1 - x0) * scale, (y1 - y0) * scale))
-        levels += sample.image_bgr * free
-        counts += free
+        height, width = sample.image_bgr.shape[:2]
+        scale = min(network.input_wh[0] / width, network.input_wh[1] / height)
+        boxes = [thing.amodal.box_xyxy for thing in sample.objects]
+        sizes += [((x1 - x0) * scale, (y1 - y0) * scale) for x0, y0, x1, y1 in boxes]
+        if scene is not None:
+            scene.add(sample)
     if not network.anchors_wh and sizes:
         network = msgspec.structs.replace(network, anchors_wh=fit_anchors(np.array(sizes), network.anchors))
-    return network, (levels / counts).round().astype(np.uint8)
+    return network, None if scene is None else scene.mean()
+
+
+class Scene:
+    """The mean of what objects leave free, over samples of one size."""
+
+    def __init__(self, frame_wh: tuple[int, int]) -> None:
+        width, height = frame_wh
+        self._levels = np.zeros((height, width, 3), np.float64)
+        self._counts = np.zeros((height, width, 1), np.float64)
+
+    def add(self, sample: AmodalSample) -> None:
+        """Looks at one of them."""
+        free = np.ones_like(self._counts)
+        for thing in sample.objects:
+            x0, y0, x1, y1 = thing.amodal.box_xyxy
+            # Where objects always stand, what is seen of them has to do.
+            free[y0:y1, x0:x1][thing.amodal.mask] = 1e-6
+        self._levels += sample.image_bgr * free
+        self._counts += free
+
+    def mean(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 BGR."""
+        return (self._levels / self._counts).round().astype(np.uint8)

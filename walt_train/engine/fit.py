@@ -22,6 +22,7 @@ from walt_edge.contract.labels import Label
 from walt_edge.runtimes.onnx_detector import letterbox
 from walt_train.clipart.settings import JUDGING, TRAINING, ComposeSettings
 from walt_train.data import open_samples
+from walt_train.data.mixture import MixedSamples
 from walt_train.data.sample import Samples, Split
 from walt_train.engine.batches import StepBatches, step_loader, survey
 from walt_train.engine.checkpoint import CheckpointManifest, write_checkpoint
@@ -87,7 +88,7 @@ def fit(wanted: Fit) -> Path:
         return wanted.out / CHECKPOINT
     network, scene = survey(samples, wanted.recipe.network)
     if not network.anchors_wh:
-        raise FitError(f"{wanted.data} shows no object at all: nothing can be learned from it")
+        raise FitError(f"{wanted.named} shows no object at all: nothing can be learned from it")
     segments = go_on(wanted.out, state.step if state else 0, place.world)
     training = training.in_steps(len(samples), segments[0].processes)
     recipe = msgspec.structs.replace(wanted.recipe, network=network, training=training)
@@ -104,11 +105,22 @@ def fit(wanted: Fit) -> Path:
 
 
 def _open_whole(wanted: Fit, *, split: Split, per_epoch: int) -> Samples:
-    """Whole frames of one size: pictures that are cut out have no place before a fixed camera's empty scene."""
+    """Whole frames: pictures that are cut out have no place before a fixed camera's empty scene."""
     settings = _settings(wanted.recipe.training.compose) if split == "train" else JUDGING
-    samples = open_samples(wanted.data, split=split, per_epoch=per_epoch, seed=wanted.seed, settings=settings)
-    # The size is asked for here, so that frames of several are refused before anything is written.
-    _LOG.info("%s: %d pictures of %dx%d to %s", wanted.data, len(samples), *samples.frame_wh, split)
+    each = math.ceil(per_epoch / len(wanted.data))
+    parts = [
+        open_samples(folder, split=split, per_epoch=each, seed=wanted.seed, settings=settings)
+        for folder in wanted.data
+    ]
+    samples = parts[0] if len(parts) == 1 else MixedSamples(parts)
+    if wanted.recipe.network.background:
+        if len(parts) > 1:
+            raise FitError(
+                f"recipe {wanted.recipe.name} is told its camera's empty scene and learns one camera, not "
+                f"{len(parts)}: give one --data, or a recipe for any camera"
+            )
+        # The size is asked for here, so that frames of several are refused before anything is written.
+        _LOG.info("%s: frames of %dx%d", wanted.data[0], *samples.frame_wh)
     return samples
 
 
@@ -119,9 +131,11 @@ def _settings(changes: Mapping[str, object]) -> ComposeSettings:
         raise FitError(f"the recipe's composites cannot be made so: {error}") from error
 
 
-def _new_network(recipe: Recipe, scene: NDArray[np.uint8], seed: int) -> WaltNet:
+def _new_network(recipe: Recipe, scene: NDArray[np.uint8] | None, seed: int) -> WaltNet:
     torch.manual_seed(seed)
     net = WaltNet(recipe.network)
+    if scene is None:
+        return net
     width, height = recipe.network.input_wh
     net.input.plate.copy_(torch.from_numpy(letterbox(scene, (height, width))[0]).permute(2, 0, 1))
     return net
@@ -221,7 +235,7 @@ def _finish(
         recipe=recipe,
         seed=wanted.seed,
         data_sha256=plan.data_sha256,
-        data=str(wanted.data),
+        data=wanted.named,
         classes=[label.title for label in Label],
         size_wh=recipe.network.input_wh,
         parameters=count_parameters(net),

@@ -31,7 +31,7 @@ class Fit:
     """What is asked for.
 
     Attributes:
-        data: A folder of clip art or of COCO annotations.
+        data: Folders of clip art or of COCO annotations, at least one.
         recipe: The whole configuration.
         seed: Of everything random, 0 or more.
         out: Gets the checkpoint and everything beside it.
@@ -39,12 +39,17 @@ class Fit:
         elastic: Whether machines may come and go, so that the number of processes changes.
     """
 
-    data: Path
+    data: tuple[Path, ...]
     recipe: Recipe
     seed: int
     out: Path
     gpu: bool = False
     elastic: bool = False
+
+    @property
+    def named(self) -> str:
+        """The data's folders, for people."""
+        return ", ".join(map(str, self.data))
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,7 +62,7 @@ def test_the_newest_data_set_is_taken_and_named(
 
     assert SCRIPT.main(["--gpus", "0", "--steps", "12"]) == 0
     fit, processes = asked[0]
-    assert (fit.data.name, processes, fit.gpu) == ("b", 0, False)
+    assert (fit.data[0].name, processes, fit.gpu) == ("b", 0, False)
     assert fit.recipe.training.steps == 12
     assert f"training on {fit.data} into {fit.out}" in capsys.readouterr().out
 

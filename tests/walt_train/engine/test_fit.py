@@ -31,7 +31,7 @@ def _shapes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wanted(out: Path, steps: int = 6) -> Fit:
-    return Fit(Path("shapes"), tiny_recipe(steps), 3, out)
+    return Fit((Path("shapes"),), tiny_recipe(steps), 3, out)
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +198,14 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(FitError, match="No space left on device") as caught:
         launch(wanted(tmp_path), processes=0)
     assert "\n" not in str(caught.value)
+
+
+def test_one_network_learns_several_cameras_without_their_scenes(tmp_path: Path) -> None:
+    recipe = tiny_recipe(2)
+    several = dataclasses.replace(wanted(tmp_path / "told"), data=(Path("a"), Path("b")))
+    with pytest.raises(FitError, match="learns one camera, not 2"):
+        fit(several)
+    blind = msgspec.structs.replace(recipe, network=msgspec.structs.replace(recipe.network, background=False))
+    _, manifest = load_model(fit(dataclasses.replace(several, recipe=blind, out=tmp_path / "blind")))
+    assert manifest.data == "a, b"
+    assert not manifest.recipe.network.background

@@ -22,7 +22,7 @@ SHAPES = shapes.__name__
 
 
 def wanted(out: Path, steps: int = 6) -> Fit:
-    return Fit(Path("shapes"), tiny_recipe(steps), 3, out)
+    return Fit((Path("shapes"),), tiny_recipe(steps), 3, out)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_a_process_refuses_is_told_once_and_not_tried_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(FitError, match="nowhere has neither"):
-        launch(Fit(tmp_path / "nowhere", tiny_recipe(), 0, tmp_path / "out"), processes=1)
+        launch(Fit((tmp_path / "nowhere",), tiny_recipe(), 0, tmp_path / "out"), processes=1)
     assert not (tmp_path / "out").exists()
 
 

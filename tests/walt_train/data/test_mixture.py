@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from tests.walt_train.engine.shapes import Shapes
+from walt_train.data.coco import DataError
+from walt_train.data.mixture import MixedSamples
+
+
+def other(count: int = 8) -> Shapes:
+    found = Shapes(count, offset=100)
+    found.sha256 = "6" * 64
+    return found
+
+
+def test_they_take_turns_and_none_is_left_out() -> None:
+    mixed = MixedSamples([Shapes(), other()])
+    names = [mixed.sample(0, index).name for index in range(len(mixed))]
+    assert len(set(names)) == len(mixed) == 16
+    assert names[::2] == [Shapes().sample(0, index).name for index in range(8)]
+    assert names[1::2] == [other().sample(0, index).name for index in range(8)]
+    assert mixed.sample(2, 1).name == other().sample(2, 0).name
+    with pytest.raises(IndexError, match="sample 16 of 16"):
+        mixed.sample(0, 16)
+
+
+def test_the_name_tells_parts_and_their_order() -> None:
+    names = {MixedSamples(parts).sha256 for parts in ([Shapes()], [Shapes(), other()], [other(), Shapes()])}
+    assert len(names) == 3
+
+
+def test_parts_of_unlike_length_are_refused() -> None:
+    with pytest.raises(DataError, match=r"\[8, 4\] pictures cannot take turns"):
+        MixedSamples([Shapes(), other(4)])
+
+
+def test_one_size_is_told_and_several_are_refused() -> None:
+    small = other()
+    small.frame_wh = (96, 64)
+    assert MixedSamples([Shapes(), other()]).frame_wh == Shapes.frame_wh
+    with pytest.raises(DataError, match=r"several sizes \(96x64, 192x128\)"):
+        _ = MixedSamples([Shapes(), small]).frame_wh
+    assert list(MixedSamples([Shapes(), small]).labels) == list(Shapes.labels)
+    assert isinstance(MixedSamples([small]).sample(0, 0).image_bgr, np.ndarray)

@@ -1,0 +1,59 @@
+"""Several data sets as one, for a network that has to do on cameras it has never seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from walt_edge.contract.labels import Label
+from walt_train.data.coco import DataError
+from walt_train.data.sample import AmodalSample, Samples
+
+
+class MixedSamples:
+    """Takes turns: each data set shows as many pictures as every other, whatever its size.
+
+    Args:
+        parts: At least one; an epoch of each is as long as the first's.
+
+    Raises:
+        DataError: Their epochs differ in length.
+    """
+
+    def __init__(self, parts: Sequence[Samples]) -> None:
+        lengths = [len(part) for part in parts]
+        if len(set(lengths)) != 1:
+            raise DataError(
+                f"data sets with epochs of {lengths} pictures cannot take turns: make them equal"
+            )
+        self.parts = tuple(parts)
+
+    @property
+    def sha256(self) -> str:
+        """Of what names each part, in their order."""
+        return hashlib.sha256(" ".join(part.sha256 for part in self.parts).encode()).hexdigest()
+
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        """The one size of all their frames; raises DataError where there are several."""
+        sizes = {part.frame_wh for part in self.parts}
+        if len(sizes) > 1:
+            some = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+            raise DataError(f"frames of several sizes ({some}): only a network without a background takes them")
+        return sizes.pop()
+
+    @property
+    def labels(self) -> Sequence[Label]:
+        """The classes that occur in any of them."""
+        present = {label for part in self.parts for label in part.labels}
+        return [label for label in Label if label in present]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def sample(self, epoch: int, index: int) -> AmodalSample:
+        """Sample `index` of `epoch`; raises IndexError where it is not in the epoch."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        place, part = divmod(index, len(self.parts))
+        return self.parts[part].sample(epoch, place)
