@@ -6,9 +6,10 @@ from torch import Tensor
 
 from walt_train.model.anchors import fit_anchors
 from walt_train.model.branches.branch import MAP_SIDE
+from walt_train.model.branches.walt import WaltHeads
 from walt_train.model.cost import count_parameters, measure_gflops
 from walt_train.model.waltnet import WaltNet
-from walt_train.recipes import RECIPES, Network, find_recipe
+from walt_train.recipes import RECIPES, Network, WaltBranch, find_recipe
 
 ANCHORS = ((6.0, 21.0), (11.5, 21.0), (9.0, 35.0), (17.0, 45.0), (56.0, 29.0), (98.0, 50.0))
 
@@ -89,6 +90,51 @@ def test_the_empty_scene_is_an_input(network: Network) -> None:
     assert float(channels[:, 3:6].abs().max()) == 0
     plain = WaltNet(msgspec.structs.replace(network, background=False))
     assert plain.input(picture).shape == (1, 5, 192, 320)
+
+
+def test_the_network_is_told_where_a_window_lies(network: Network) -> None:
+    net = WaltNet(network).eval()
+    pictures = torch.cat([some_picture(), some_picture(1), some_picture(2)])
+    windows = torch.tensor([[0.0, 0, 1, 1], [0.25, 0.5, 0.75, 1.0], [1.0, 0, 0, 1]])
+    whole, cut, mirrored = net.input(pictures, pictures, windows)[:, -2:]
+    torch.testing.assert_close(whole, net.input(pictures[:1])[0, -2:])
+    torch.testing.assert_close(cut[:, 0, 0], torch.tensor([-0.5, 0.0]))
+    torch.testing.assert_close(cut[:, -1, -1], torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(mirrored, torch.stack([-whole[0], whole[1]]))
+
+
+def test_the_score_is_that_of_the_class_times_that_of_the_mask(network: Network) -> None:
+    torch.manual_seed(0)
+    branch = WaltBranch(width=8, quality=True)
+    net = WaltNet(msgspec.structs.replace(network, branch=branch, visible_box=True, score_floor=0.0)).eval()
+    with torch.no_grad():
+        feature = net.features(some_picture())
+        _, plain, labels = net.classify(feature, net.propose(feature))
+        assert isinstance(net.branch, WaltHeads)
+        assert net.branch.quality is not None
+        net.branch.quality.classes.weight.normal_(0, 20)
+        boxes, _, _ = net.classify(feature, net.propose(feature))
+        (_, quality), visible = net.masks(feature, boxes, labels)
+    assert quality is not None
+    assert visible is not None
+    found, scores, _, maps, seen = net.predict(some_picture())
+    expected, order = (plain * quality).sort(descending=True)
+    torch.testing.assert_close(scores, expected)
+    torch.testing.assert_close(found, boxes[order])
+    torch.testing.assert_close(seen, visible[order])
+    assert bool((scores.diff() <= 0).all())
+    assert len(maps) == len(seen) == len(scores) > 3
+
+
+def test_proposals_may_be_looked_for_at_wider_steps(network: Network) -> None:
+    one, two = (WaltNet(msgspec.structs.replace(network, proposal_stride=stride)).eval() for stride in (4, 8))
+    assert len(one.anchors) == 4 * len(two.anchors)
+    with torch.no_grad():
+        objectness, _ = two.proposal_head(two.features(some_picture()))
+    assert objectness.shape == (1, len(ANCHORS), 24, 40)
+    # The first two cells of a row lie a step apart, half a step from the border.
+    centres = (two.anchors[:, :2] + two.anchors[:, 2:]).reshape(24, 40, len(ANCHORS), 2) / 2
+    assert centres[0, :2, 0].tolist() == [[4, 4], [12, 4]]
 
 
 def test_anchors_find_the_groups_again() -> None:
