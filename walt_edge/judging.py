@@ -144,7 +144,8 @@ class Judge:
             parts = weakest(parts, {Reason.STATIC_OCCLUDER: unoccluded.see_through_part(patch, label)})
             parts = weakest(parts, self._class_parts(label, shape, observation, track, learn=teaches))
         sharp = 0.0
-        if not any(part < settings.whole_confidence for reason, part in parts.items() if reason not in _PENDING):
+        failed = any(part < settings.whole_confidence for reason, part in parts.items() if reason not in _PENDING)
+        if settings.keep_doubtful or not failed:
             sharp, parts[Reason.BLURRED] = self._crispness(patch, frame)
         self._looks[track.id] = (observation, shape, sharp)
         return self._sighting(patch, dossier, label, score, parts)
@@ -208,7 +209,7 @@ class Judge:
         """Keeps crops of the anonymised frame where they are better than what is kept already."""
         for sighting in sightings:
             dossier = self._dossiers.get(sighting.track_id)
-            if dossier is None or set(sighting.reasons) - _PENDING:
+            if dossier is None or not self._settings.keep_doubtful and set(sighting.reasons) - _PENDING:
                 continue
             if image.filled_fraction(sighting.silhouette) > self._filled_max(sighting.label):
                 continue
@@ -241,6 +242,8 @@ class Judge:
         dossier = self._dossiers[track.id]
         views = [rejudge(view, dossier, self.sizes, self.occluders, self._settings) for view in dossier.keeper.views]
         dossier.failed_late.update(reason for view in views for reason in view.sighting.reasons)
+        if self._settings.keep_doubtful:
+            return dossier.keeper.take([view for view in views if view.sighting.label is not None])
         return dossier.keeper.take([view for view in views if not view.sighting.reasons])
 
     def close(self, track: Track) -> tuple[list[View], Reason | None]:

@@ -77,9 +77,12 @@ class ViewKeeper:
         self.views.append(view)
 
     def take(self, views: list[View]) -> list[View]:
-        """Empties the keeper; of the views judged whole returns the best, within what is left of the quota."""
+        """Empties the keeper; of the views given returns the best, within what is left of the quota.
+
+        What some reason speaks against takes no quota and no place: a better view may come there.
+        """
         best = sorted(views, key=lambda view: -view.worth)[: self.settings.views_per_track - len(self.sent)]
-        self.sent.extend(view.observation for view in best)
+        self.sent.extend(view.observation for view in best if not view.sighting.reasons)
         self.views = []
         return best
 

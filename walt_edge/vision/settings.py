@@ -165,6 +165,9 @@ class WatchSettings:
     """An outline that runs along a static occluder for more than this part of its height may be cut by it."""
     confidence_min: float = 0.3
     """Many small doubts together are one."""
+    keep_doubtful: bool = False
+    """Hand on views that some reason speaks against as well, with their parts: where a calibrated confidence decides
+    later, at home, or is being learned."""
     filled_max: float = 0.6
     """A person of whom the anonymiser had to fill more than head and shoulders teaches nothing ..."""
     filled_max_vehicle: float = 0.06

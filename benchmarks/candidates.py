@@ -1,0 +1,181 @@
+"""Watches rendered streets and notes every view that the eyes would hand on, doubtful ones too, beside the truth."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from walt_edge.camera import Frame
+from walt_edge.contract.files import write_whole
+from walt_edge.contract.masks import PatchMask, Rle, decode_rle
+from walt_edge.contract.messages import Clock, CropHeader, Moment
+from walt_edge.privacy import Anonymiser
+from walt_edge.vision.settings import WatchSettings
+from walt_edge.watcher import Watcher
+from walt_train.mining.confidence import evidence
+from walt_train.rwalt.dataset import render
+from walt_train.rwalt.street import Street, StreetConfig
+
+FPS = 10.0
+WHOLE_FRACTION = 0.02
+AREA_MIN_PX = 1024
+MATCH_IOU = 0.5
+WHOLE_FRAMES_MIN = 5
+
+Truth = list[dict[str, Any]]
+
+
+class Picture(NamedTuple):
+    """A rendered frame: (H, W, 3) uint8 and its annotations."""
+
+    bgr: NDArray[np.uint8]
+    truth: Truth
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One view that the eyes kept.
+
+    Attributes:
+        object: True track, or minus the device's track where the view shows nothing true.
+        parts: What its confidence is made of: `walt_train.mining.confidence.evidence`.
+        product: The confidence as the device computes it.
+        taken: The device's own gates would have let it pass.
+        whole: It shows one object of which at most 2% is hidden, inside the frame, with an IoU of at least 0.5.
+        hidden: The true occlusion fraction.
+        area: The true amodal area, pixels; the outline's where it shows nothing true.
+        iou: With the true amodal mask.
+        frame: Its number.
+        box_xyxy: Pixels.
+    """
+
+    object: int
+    parts: dict[str, float]
+    product: float
+    taken: bool
+    whole: bool
+    hidden: float
+    area: int
+    iou: float
+    frame: int
+    box_xyxy: tuple[float, float, float, float]
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """One camera's outcome.
+
+    Attributes:
+        camera: Its name.
+        ever_whole: True tracks that moved and were whole in at least five of the frames watched.
+        candidates: What the eyes kept.
+    """
+
+    camera: str
+    ever_whole: list[int]
+    candidates: list[Candidate]
+
+
+def collect(config: StreetConfig, cache: Path | None) -> Watched:
+    """Renders and watches a street in memory; what `cache` holds already is read instead."""
+    path = None if cache is None else cache / f"{config.seed}-{config.preset}-{config.frames}-{config.shapes}.json"
+    if path is not None and path.is_file():
+        return msgspec.json.decode(path.read_bytes(), type=Watched)
+    street = Street(config)
+    watched = watch(street.camera_name, (Picture(frame.bgr, frame.annotations) for frame in render(street)))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, msgspec.json.encode(watched))
+    return watched
+
+
+def watch(camera: str, pictures: Iterable[Picture]) -> Watched:
+    """Watches as a live camera would be watched, but for the gates."""
+    settings = WatchSettings(keep_doubtful=True)
+    watcher = Watcher(site="bench", device="bench", camera=camera, anonymiser=Anonymiser(), settings=settings)
+    truths: list[Truth] = []
+    headers: list[CropHeader] = []
+    began = 0
+    for frame in _frames(pictures, truths):
+        step = watcher.step(frame)
+        if step.image is None:
+            began = frame.index + 1
+        headers += [one.envelope.header for one in step.sealed if isinstance(one.envelope.header, CropHeader)]
+    last = watcher.finish()
+    headers += [one.envelope.header for one in last if isinstance(one.envelope.header, CropHeader)]
+    candidates = [_candidate(header, truths[frame_of(header)], settings) for header in headers]
+    return Watched(camera=camera, ever_whole=sorted(_ever_whole(truths, began)), candidates=candidates)
+
+
+def frame_of(header: CropHeader) -> int:
+    """The number of the frame that a crop was taken from."""
+    return round(header.captured.media_time_s * FPS)
+
+
+def _frames(pictures: Iterable[Picture], truths: list[Truth]) -> Iterator[Frame]:
+    for index, picture in enumerate(pictures):
+        truths.append(picture.truth)
+        time_s = index / FPS
+        moment = Moment(
+            utc_us=round(time_s * 1e6),
+            boot_id="bench",
+            monotonic_ns=round(time_s * 1e9),
+            clock=Clock.SYNCHRONISED,
+            media_time_s=time_s,
+        )
+        yield Frame(picture.bgr, index, moment)
+
+
+def _candidate(header: CropHeader, truth: Truth, settings: WatchSettings) -> Candidate:
+    best, iou = match(header, truth)
+    parts = header.confidence_parts
+    product = header.unoccluded_confidence
+    passed = bool(parts) and min(parts.values()) >= settings.whole_confidence and product >= settings.confidence_min
+    return Candidate(
+        object=-header.track_id if best is None else int(best["track_id"]),
+        parts=evidence(header),
+        product=product,
+        taken=passed,
+        whole=best is not None and is_whole(best) and iou >= MATCH_IOU,
+        hidden=1.0 if best is None else float(best["occlusion_fraction"]),
+        area=int(decode_rle(header.mask).sum()) if best is None else int(best["area"]),
+        iou=iou,
+        frame=frame_of(header),
+        box_xyxy=header.box_xyxy,
+    )
+
+
+def match(header: CropHeader, truth: Truth) -> tuple[dict[str, Any] | None, float]:
+    """The true object whose amodal mask a crop's mask fits best, and the IoU."""
+    own = PatchMask(header.crop_xy[0], header.crop_xy[1], decode_rle(header.mask))
+    best, best_iou = None, 0.0
+    for annotation in truth:
+        if not _boxes_touch(annotation["bbox"], header.box_xyxy):
+            continue
+        iou = own.iou(PatchMask.from_full(decode_rle(msgspec.convert(annotation["segmentation"], Rle))))
+        if iou > best_iou:
+            best, best_iou = annotation, iou
+    return best, best_iou
+
+
+def is_whole(annotation: dict[str, Any]) -> bool:
+    """Whether an object is seen whole, inside the frame."""
+    return bool(annotation["occlusion_fraction"] <= WHOLE_FRACTION and not annotation["truncated"])
+
+
+def _boxes_touch(xywh: list[float], xyxy: tuple[float, ...]) -> bool:
+    x, y, width, height = xywh
+    return x < xyxy[2] and y < xyxy[3] and x + width > xyxy[0] and y + height > xyxy[1]
+
+
+def _ever_whole(truths: list[Truth], began: int) -> set[int]:
+    frames: dict[int, int] = defaultdict(int)
+    for truth in truths[began:]:
+        for annotation in truth:
+            if not annotation["stationary"] and annotation["area"] >= AREA_MIN_PX and is_whole(annotation):
+                frames[int(annotation["track_id"])] += 1
+    return {track for track, count in frames.items() if count >= WHOLE_FRAMES_MIN}

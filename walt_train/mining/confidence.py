@@ -1,0 +1,97 @@
+"""The calibrated confidence that nothing hides a part of an object, from the named parts that every crop carries.
+
+A logistic model of the logarithms of the parts with weights that are never negative: more doubt in any part never
+makes a clip surer, and the share of each part in a verdict can be told. The coefficients are package data, fitted on
+rendered streets by `python -m benchmarks.mining --fit`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+
+from walt_edge.contract.errors import WaltError
+from walt_edge.contract.masks import decode_rle
+from walt_edge.contract.messages import CropHeader
+
+FILE_NAME = "confidence.json"
+FLOOR = 0.02
+"""A part below this says no more than this: its logarithm stays finite."""
+_AREA_SURE_PX = 8192.0
+
+
+class ConfidenceError(WaltError):
+    """The coefficients are missing or malformed."""
+
+
+class Coefficients(msgspec.Struct, frozen=True, kw_only=True):
+    """A fitted model.
+
+    Attributes:
+        bias: Log-odds of an object against which nothing speaks.
+        weights: Log-odds lost for each unit of -log(part); a part that is not named here decides nothing.
+        threshold: The confidence at which half of the objects ever whole are taken, on the fitted cameras.
+        seeds: Of the streets it was fitted on.
+        objects: How many objects they showed.
+    """
+
+    bias: float
+    weights: dict[str, float]
+    threshold: float
+    seeds: list[int] = []
+    objects: int = 0
+
+    def log_odds(self, parts: Mapping[str, float]) -> float:
+        """Of "nothing is hidden"; a missing part speaks not against it."""
+        return self.bias - sum(weight * doubt(parts.get(name, 1.0)) for name, weight in self.weights.items())
+
+
+def doubt(part: float) -> float:
+    """-log(part), from 0 for a part of 1 to about 4."""
+    return -math.log(min(1.0, max(FLOOR, part)))
+
+
+def evidence(header: CropHeader) -> dict[str, float]:
+    """All that speaks for a crop, each 0..1: its own parts, how sure its class is, and how large it is."""
+    area = int(decode_rle(header.mask).sum())
+    return {
+        **header.confidence_parts,
+        "class": header.score,
+        "size": min(1.0, max(1, area) / _AREA_SURE_PX),
+    }
+
+
+def calibrate(parts: Mapping[str, float], coefficients: Coefficients | None = None) -> float:
+    """Probability, 0..1, that at most 2% of the object is hidden.
+
+    Args:
+        parts: `CropHeader.confidence_parts`, or better `evidence(header)`.
+        coefficients: Instead of the package's own.
+    """
+    odds = (coefficients or package_coefficients()).log_odds(parts)
+    return 1.0 / (1.0 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1.0 + math.exp(odds))
+
+
+def explain(parts: Mapping[str, float], coefficients: Coefficients | None = None) -> list[tuple[str, float]]:
+    """(part, its share 0..1 of all doubt), largest first; empty where nothing speaks against the object."""
+    model = coefficients or package_coefficients()
+    lost = {name: weight * doubt(parts.get(name, 1.0)) for name, weight in model.weights.items()}
+    total = sum(lost.values())
+    shares = [(name, value / total) for name, value in lost.items() if value > 0]
+    return sorted(shares, key=lambda pair: -pair[1])
+
+
+@cache
+def package_coefficients() -> Coefficients:
+    """Those that come with the package; raises ConfidenceError where they are missing or malformed."""
+    try:
+        data = files(__package__).joinpath(FILE_NAME).read_bytes()
+        return msgspec.json.decode(data, type=Coefficients)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfidenceError(
+            f"{FILE_NAME} of {__package__} cannot be read: {error}; fit it by python -m benchmarks.mining --fit"
+        ) from error
