@@ -64,7 +64,7 @@ def test_the_newest_data_set_is_taken_and_named(
     fit, processes = asked[0]
     assert (fit.data[0].name, processes, fit.gpu) == ("b", 0, False)
     assert fit.recipe.training.steps == 12
-    assert f"training on {fit.data} into {fit.out}" in capsys.readouterr().out
+    assert f"training on {fit.named} into {fit.out}" in capsys.readouterr().out
 
 
 def test_gpus_default_to_all_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
