@@ -147,6 +147,12 @@ class Material:
             digest.update(repr((post.mask.box_xyxy, post.ground_y)).encode() + post.alpha.tobytes())
         return digest.hexdigest()
 
+    def prepare(self) -> Material:
+        """Works out once, before workers are forked, what composites look up; returns itself."""
+        for looked_up in (self.everything, self.pools, self.corners, self.height_lines, self.weight_max):
+            assert looked_up is not None
+        return self
+
     def only(self, wanted: Callable[[Cutout], bool]) -> Material:
         """The same camera with these cutouts alone."""
         return replace(self, cutouts=tuple(filter(wanted, self.cutouts)))

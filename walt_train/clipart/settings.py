@@ -64,7 +64,7 @@ class ComposeSettings:
                 raise UsageError(f"{name} {getattr(self, name):g} is not between 0 and 0.5")
 
 
-TRAINING = ComposeSettings(crop_chance=0.4)
+TRAINING = ComposeSettings(crop_chance=0.5)
 """Cropped, since mining rejects what the border cuts and the camera will see it all the same."""
 
 JUDGING = ComposeSettings(light_jitter=0.0)

@@ -46,7 +46,7 @@ class CompositeSamples:
         if split not in SPLITS:
             raise UsageError(f"split '{split}' is none of {', '.join(SPLITS)}")
         self.settings = settings or ComposeSettings()
-        self.material = _part(load_material(folder), split, folder)
+        self.material = _part(load_material(folder), split, folder).prepare()
         self._per_epoch = per_epoch
         self._seed = seed
         if len(self.material.labels) == 1:
