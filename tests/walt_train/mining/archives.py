@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 
 from tests.fakes.scenes import Scene, Thing, walk
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import Mask, PatchMask, encode_rle
+from walt_edge.contract.messages import Clock, CropHeader, Moment, Origin
 
 WH = (320, 240)
 SECONDS, FPS = 11.0, 8.0
@@ -33,3 +36,38 @@ def record(folder: Path, scene: Scene, *, move_xy: tuple[float, float] = (0.0, 0
         seen = cv2.warpAffine(frame.bgr, matrix, WH, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         cv2.imwrite(str(folder / f"{frame.index:04d}.png"), np.asarray(seen))
     return folder
+
+
+def crop_header(
+    mask: Mask,
+    crop_xy: tuple[int, int],
+    *,
+    label: Label = Label.VEHICLE,
+    frame_wh: tuple[int, int] = (640, 360),
+    track_id: int = 1,
+    time_us: int = 1_780_000_000_000_000,
+    standing: bool = False,
+    boot: str = "boot",
+) -> CropHeader:
+    """A header of a mask in a crop."""
+    own = PatchMask.from_full(mask)
+    x, y = crop_xy[0] + own.x, crop_xy[1] + own.y
+    height, width = own.mask.shape
+    return CropHeader(
+        origin=Origin(site="s", device="d", camera="c", model="m", anonymiser="1 faces=head-only", frame_wh=frame_wh),
+        captured=Moment(
+            utc_us=time_us, boot_id=boot, monotonic_ns=0, clock=Clock.SYNCHRONISED, media_time_s=time_us % 10**9 / 1e6
+        ),
+        box_xyxy=(float(x), float(y), float(x + width), float(y + height)),
+        label=label,
+        score=0.9,
+        unoccluded_confidence=0.9,
+        confidence_parts={},
+        track_id=track_id,
+        stationary_us=(time_us, time_us) if standing else None,
+        ground_xy=(x + width / 2, float(y + height)),
+        crop_xy=crop_xy,
+        mask=encode_rle(mask),
+        plate="",
+        holdout=False,
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 
 from tests.walt_train.mining.archives import FPS, WH, record, street
 from walt_edge.camera import CameraError
+from walt_edge.capture.files import read_still
 from walt_edge.contract.clipart import ClipArt, read_clipart
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.labels import Label
@@ -17,6 +19,7 @@ from walt_edge.contract.masks import PatchMask, decode_rle
 from walt_train.mining import archive, work
 from walt_train.mining.archive import mine_archive
 from walt_train.mining.merge import ArchiveRecord
+from walt_train.mining.recordings import Mined
 from walt_train.mining.sources import find_sources
 from walt_train.mining.work import Task, is_done, mine_source
 
@@ -49,7 +52,7 @@ def test_sources_become_epochs_and_small_moves_are_undone(mined: tuple[Path, Arc
     assert [epoch.folder for epoch in result.epochs] == [".", "epoch-1"]
     first, second = read_clipart(out), read_clipart(out / "epoch-1")
     assert len(first.clips) > len(second.clips) > 0
-    plates = [cv2.imread(str(out / plate.image)) for plate in first.plates if plate.source == "median"]
+    plates = [read_still(out / plate.image) for plate in first.plates if plate.source == "median"]
     known = np.logical_and.reduce(
         [decode_rle(plate.header.known) for plate in first.plates if plate.source == "median"]
     )
@@ -95,7 +98,7 @@ def test_real_frames_are_backgrounds_with_nobody_in_them(mined: tuple[Path, Arch
     assert frames
     empty = street().background().astype(int)
     for plate in frames[:1]:
-        picture = cv2.imread(str(out / plate.image)).astype(int)
+        picture = read_still(out / plate.image).astype(int)
         far = np.abs(cv2.GaussianBlur((picture - empty).astype(np.float32), (0, 0), 2.0)).max(axis=2)
         assert np.quantile(far[decode_rle(plate.header.known)], 0.998) < 14
         assert plate.header.samples == 1
@@ -112,7 +115,7 @@ def test_what_is_done_is_not_done_again_and_a_kill_leaves_nothing_half_written(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(work, "write_clipart", killed)
-    monkeypatch.setattr(work, "mine_recording", lambda *_, **__: work.Mined())
+    monkeypatch.setattr(work, "mine_recording", lambda *_, **__: Mined())
     task = Task(source=find_sources(paths[:1], fps=FPS)[0], camera="c", out=tmp_path)
     with pytest.raises(KeyboardInterrupt):
         mine_source(task)
@@ -192,4 +195,14 @@ def test_time_is_taken_from_names_and_otherwise_assumed_and_said(tmp_path: Path)
 def test_the_record_is_json(mined: tuple[Path, ArchiveRecord, list[Path]]) -> None:
     out, result, _ = mined
     assert msgspec.json.decode((out / "mining.json").read_bytes(), type=ArchiveRecord) == result
-    assert cv2.imread(str(out / "overview.jpg")).shape[1] == 1536
+    assert read_still(out / "overview.jpg").shape[1] == 1536
+
+
+def test_a_task_travels_to_other_processes(mined: tuple[Path, ArchiveRecord, list[Path]]) -> None:
+    out, result, paths = mined
+    sources = find_sources(paths, fps=FPS)
+    task = Task(source=sources[0], camera="street", out=out)
+    again = pickle.loads(pickle.dumps((mine_source, task)))
+    assert again == (mine_source, task)
+    assert again[0](again[1]) == task.folder
+    assert mine_archive(sources, out, camera="street", workers=2) == result

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.walt_train.mining.archives import record, street
+from walt_edge.contract.clipart import read_clipart
+from walt_train.cli import SCRIPT
+
+
+def test_an_archive_is_mined_by_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = record(tmp_path / "2026-05-01_06-00-00", street())
+    out = tmp_path / "out"
+    assert SCRIPT.main(["mine", str(folder), "--out", str(out), "--fps", "8", "--camera", "street"]) == 0
+    said = capsys.readouterr()
+    assert "recording from 2026-05-01 06:00:00 UTC (the date in its name, as UTC)" in said.err
+    assert "one epoch, from 88 frames" in said.out
+    assert read_clipart(out).camera == "street"
+    assert (out / "overview.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "says"),
+    [
+        (["--detector", "nowhere.onnx"], 2, "nowhere.onnx does not exist"),
+        (["--begin", "yesterday"], 2, "not an ISO 8601 time"),
+        (["--camera", "a/b"], 1, "is not a name"),
+        ([], 1, "does not exist"),
+    ],
+)
+def test_bad_input_is_one_line(
+    more: list[str], status: int, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert SCRIPT.main(["mine", str(tmp_path / "no.mp4"), "--out", str(tmp_path / "out"), *more]) == status
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
