@@ -29,12 +29,13 @@ def test_same_seed_same_pixels_and_labels(clipart: Path, tmp_path: Path, capsys:
         "b": ["--seed", "1"],
         "c": ["--seed", "2"],
         "d": ["--seed", "1", "--order", "random"],
+        "e": ["--seed", "1", "--no-harmonise", "--no-by-confidence", "--objects", "1", "3", "--shadow", "0"],
     }
     for name, options in runs.items():
         assert compose(clipart, tmp_path / name, *options) == 0
     assert "5 composites in" in capsys.readouterr().out
     assert content(tmp_path / "a") == content(tmp_path / "b")
-    assert len({content(tmp_path / name) for name in runs}) == 3
+    assert len({content(tmp_path / name) for name in runs}) == 4
     assert len(list((tmp_path / "a/images").iterdir())) == 5
     assert cv2.imread(str(tmp_path / "a/preview.png")) is not None
 
@@ -44,6 +45,8 @@ def test_same_seed_same_pixels_and_labels(clipart: Path, tmp_path: Path, capsys:
     [
         (["--count", "0"], "0 composites: give --count 1 or more", 2),
         (["--seed", "-1"], "seed -1 is out of range", 2),
+        (["--objects", "3", "1"], "3 to 1 objects: give 1 or more, the fewer first", 2),
+        (["--frame-chance", "7"], "frame_chance 7 is not between 0 and 1", 2),
         (["--crop-chance", "2"], "crop_chance 2 is not between 0 and 1", 2),
         (["--preview", "/nowhere/at/all.png"], "No such file or directory; give another --preview", 1),
     ],
