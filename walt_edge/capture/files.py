@@ -165,7 +165,7 @@ class FolderCamera(_PlayedCamera):
     def __init__(self, path: Path, *, fps: float | None = None) -> None:
         self._paths = find_stills(path)
         fps = _checked_fps(fps)
-        dates = [_date_us(still.stem) for still in self._paths]
+        dates = [date_us(still.stem) for still in self._paths]
         dated = [date for date in dates if date is not None]
         by_name = fps is None and len(dated) == len(dates) and dated == sorted(dated)
         self._times_s = [(date - dated[0]) / 1e6 for date in dated] if by_name else []
@@ -244,13 +244,13 @@ def _checked_fps(fps: float | None) -> float | None:
 
 
 def _file_time(path: Path) -> tuple[int, Clock]:
-    named = _date_us(path.stem)
+    named = date_us(path.stem)
     if named is not None:
         return named, Clock.SYNCHRONISED
     return max(0, path.stat().st_mtime_ns // 1000), Clock.UNSYNCHRONISED
 
 
-def _date_us(name: str) -> int | None:
+def date_us(name: str) -> int | None:
     """Microseconds since 1970 of the date and time in a name, read as UTC; None if there is none."""
     found = _DATE.search(name)
     if found is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from walt_edge.camera import Camera, CameraError, Frame, open_camera
+from walt_edge.capture.files import date_us
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.messages import Clock, Moment
 
@@ -145,12 +146,15 @@ def _look(path: Path, stills: bool, fps: float | None) -> Source:
         dated = path.is_dir() and camera.fps == 0.0
         second = camera.read(_READ_TIMEOUT_S) if dated else None
     apart = second is not None and second.captured.media_time_s - first.captured.media_time_s >= _STILLS_APART_S
-    sure = first.captured.clock is Clock.SYNCHRONISED
+    # A folder of numbered frames may have the date in its own name.
+    told = first.captured.clock is Clock.SYNCHRONISED
+    named_us = date_us(path.resolve().name) if path.is_dir() and not told else None
+    sure = told or named_us is not None
     return Source(
         paths=(path,),
         stills=path.is_dir() and (stills or apart),
-        begin_us=first.captured.utc_us,
-        clock=first.captured.clock,
+        begin_us=first.captured.utc_us if named_us is None else named_us,
+        clock=Clock.SYNCHRONISED if sure else Clock.UNSYNCHRONISED,
         assumed="the date in its name, as UTC" if sure else "when its file was last changed",
         frame_wh=(first.bgr.shape[1], first.bgr.shape[0]),
         fps=fps,
