@@ -15,18 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.errors import WaltError
-from walt_edge.contract.labels import Label
-from walt_edge.runtimes import Detections
+from walt_edge.runtimes import Detections, coco
 from walt_edge.runtimes.session import SessionError, open_session
 
 _STRIDES = (8, 16, 32)
 _PAD_LEVEL = 114  # what YOLOX was trained with
 _DEFAULT_SIDE = 640
-_SCORE_MIN = 0.1
 _NMS_IOU = 0.5
-# COCO's 80 contiguous classes.
-_LABEL_OF = {0: Label.PERSON, 2: Label.VEHICLE, 5: Label.VEHICLE, 7: Label.VEHICLE}
-_MOVABLE = frozenset({0, 1, 2, 3, 5, 6, 7, 15, 16, 17, 18})
 
 
 class DetectorError(WaltError):
@@ -80,13 +75,7 @@ class OnnxDetector:
         blob = np.ascontiguousarray(picture.transpose(2, 0, 1)[None]).astype(self._dtype)
         values = self._session.run(None, {self._input: blob})
         boxes, scores, classes = self._read([np.asarray(value) for value in values])
-        keep = np.array(
-            [score >= _SCORE_MIN and int(c) in _MOVABLE for score, c in zip(scores, classes, strict=True)], bool
-        )
-        height, width = bgr.shape[:2]
-        inside = np.clip(boxes[keep] / scale, 0, (width, height, width, height))
-        labels = tuple(_LABEL_OF.get(int(c)) for c in classes[keep])
-        return Detections(inside, scores[keep].astype(np.float64), labels)
+        return coco.detections(boxes / scale, scores, classes, (bgr.shape[1], bgr.shape[0]))
 
     def _read(self, values: list[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         if self._form == "boxes":
@@ -124,9 +113,9 @@ def decode_yolox(
     classes = by_class.argmax(axis=1)
     scores = by_class.max(axis=1).astype(np.float64)
     boxes = np.concatenate([centre - half, centre + half], axis=1)
-    sure = np.flatnonzero(scores >= _SCORE_MIN)
+    sure = np.flatnonzero(scores >= coco.SCORE_MIN)
     corners = [[b[0], b[1], b[2] - b[0], b[3] - b[1]] for b in boxes[sure].tolist()]
-    kept = cv2.dnn.NMSBoxesBatched(corners, scores[sure].tolist(), classes[sure].tolist(), _SCORE_MIN, _NMS_IOU)
+    kept = cv2.dnn.NMSBoxesBatched(corners, scores[sure].tolist(), classes[sure].tolist(), coco.SCORE_MIN, _NMS_IOU)
     chosen = sure[np.asarray(kept, np.int64).reshape(-1)]
     return boxes[chosen], scores[chosen], classes[chosen]
 
