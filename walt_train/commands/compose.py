@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from walt_edge.contract.errors import UsageError
 from walt_train.clipart.settings import ORDERS, PLACEMENTS, ComposeSettings
+from walt_train.data.ahead import Composites, compose_to_disk
 from walt_train.data.coco import ANNOTATIONS
 from walt_train.data.composites import CompositeSamples
 from walt_train.data.preview import contact_sheet
 from walt_train.data.sample import SPLITS
-from walt_train.data.write import OutputError, write_samples
+from walt_train.data.write import OutputError
 
 _PREVIEW = "preview.png"
 _PREVIEW_COUNT = 8
@@ -27,6 +28,7 @@ _HELP = {
     "frame": "of a real frame with the moving things erased as background, where there are any (%(default)s)",
     "shadow": "how much light a contact shadow takes at most, 0 to 0.5 (%(default)s)",
     "harmonise": "bring colours from the light an object was seen in to that of its new place (yes)",
+    "workers": "processes, or ray, ray:N, ray:HOST:PORT; the result is the same (%(default)s: this one)",
     "sure": "draw a clip the more often, the surer it is that nothing hides a part of it (yes)",
 }
 
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="gets images/, annotations.json and preview.png")
     add("--split", default="all", choices=SPLITS, help="by object and time (%(default)s)")
     add("--preview", type=Path, metavar="FILE.png", help=f"the sheet to look at (default: {_PREVIEW} in --out)")
+    add("--workers", default="0", metavar="N", help=_HELP["workers"])
     _add_settings(parser)
 
 
@@ -85,9 +88,7 @@ def run(args: argparse.Namespace) -> int:
         by_confidence=args.by_confidence,
         shadow=args.shadow,
     )
-    samples = CompositeSamples(
-        args.clipart, split=args.split, per_epoch=args.count, seed=args.seed, settings=settings
-    )
+    composites = Composites(args.clipart, args.count, args.seed, args.split, settings)
     info = {
         "description": "CWALT: clip art composited over the camera's own plates, with exact amodal layers",
         "seed": args.seed,
@@ -95,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
         "settings": dataclasses.asdict(settings),
     }
     with tqdm(total=args.count, unit="composite", disable=not sys.stderr.isatty()) as bar:
-        for written in write_samples(args.out, samples, info):
+        for written in compose_to_disk(composites, args.out, info, workers=args.workers):
             bar.update(written - bar.n)
-    _write_preview(args.preview or args.out / _PREVIEW, samples)
+    _write_preview(args.preview or args.out / _PREVIEW, composites.open())
     sys.stdout.write(f"{args.count} composites in {args.out / ANNOTATIONS}\n")
     return 0
 

@@ -29,12 +29,14 @@ def test_same_seed_same_pixels_and_labels(clipart: Path, tmp_path: Path, capsys:
         "b": ["--seed", "1"],
         "c": ["--seed", "2"],
         "d": ["--seed", "1", "--order", "random"],
+        "two workers": ["--seed", "1", "--workers", "2"],
         "e": ["--seed", "1", "--no-harmonise", "--no-by-confidence", "--objects", "1", "3", "--shadow", "0"],
     }
     for name, options in runs.items():
         assert compose(clipart, tmp_path / name, *options) == 0
     assert "5 composites in" in capsys.readouterr().out
-    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert content(tmp_path / "a") == content(tmp_path / "b") == content(tmp_path / "two workers")
+    assert (tmp_path / "a/data.json").is_file()
     assert len({content(tmp_path / name) for name in runs}) == 4
     assert len(list((tmp_path / "a/images").iterdir())) == 5
     assert cv2.imread(str(tmp_path / "a/preview.png")) is not None
