@@ -33,7 +33,7 @@ def small_recipe() -> Recipe:
         recipe.network,
         input_wh=SIZE_WH,
         backbone=SmallBackbone(stem=8, stages=(8, 8, 16, 16), blocks=(1, 1, 1, 1)),
-        branch=WaltBranch(width=8),
+        branch=WaltBranch(width=8, quality=False),
         feature_channels=8,
         anchors_wh=((10.0, 24.0), (30.0, 16.0), (44.0, 30.0)),
         box_width=16,
