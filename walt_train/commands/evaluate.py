@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from walt_edge.contract.errors import UsageError
+from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.instances import AmodalInstances
 from walt_train.data import open_samples
 from walt_train.data.sample import AmodalSample, Samples
 from walt_train.metrics.amodal_iou import evaluate_frames
+from walt_train.metrics.average_precision import PrecisionCollector
+from walt_train.metrics.by_class import class_rows
+from walt_train.metrics.calibration import ScoreCalibration
 from walt_train.metrics.evaluation import Evaluation, read_evaluation, table, write_evaluation
 from walt_train.metrics.motion_baseline import MotionBaseline, plate_indices
+from walt_train.metrics.origin import (
+    Origin,
+    must_be_holdout,
+    must_not_have_trained,
+    must_not_judge_itself,
+    read_origin,
+)
+from walt_train.recipes import find_recipe
+
+if TYPE_CHECKING:
+    from walt_edge.detector import Detector
 
 MOTION = "motion"
 _ANNOTATIONS = "annotations.json"
 _FRAME_S = 0.1
+_POSSIBLE = 0.02
 
 Pairs = Iterable[tuple[AmodalInstances, AmodalSample]]
 
@@ -42,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="an evaluation of another model on the same frames, to compare with",
     )
+    parser.add_argument(
+        "--holdout",
+        default="",
+        metavar="SHA",
+        help="refuse other data than this: its content_sha256, or its beginning",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,22 +72,55 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--every {args.every}: give at least 1")
     against = read_evaluation(args.against) if args.against else None
     samples = _truth(args.data)
+    origin = read_origin(args.data)
+    if args.holdout:
+        must_be_holdout(origin, args.holdout, args.data)
     if against is not None:
         against.must_match(data_sha256=samples.sha256, every=args.every)
     subject = _subject(args.model, samples, args.every)
-    found = Evaluation(
+    must_not_judge_itself(origin, subject.model, subject.sha256)
+    must_not_have_trained(
+        _names(args.data, samples, origin, subject), subject.trained_sha256, subject.model, args.data
+    )
+    found = _evaluation(args, samples, subject, complete=origin.complete)
+    found = found if against is None else found.minus(against)
+    write_evaluation(found, args.out)
+    sys.stdout.write(table(found))
+    return 0
+
+
+def _evaluation(args: argparse.Namespace, samples: Samples, subject: _Subject, *, complete: bool) -> Evaluation:
+    """Looks at every frame once, and collects all figures."""
+    precision, scores = PrecisionCollector(), ScoreCalibration()
+
+    def collected() -> Pairs:
+        for found, sample in subject.pairs:
+            if complete:
+                precision.add(found, sample)
+                scores.add(found.select(np.flatnonzero(found.scores >= subject.threshold).tolist()), sample)
+            yield found, sample
+
+    result = evaluate_frames(collected(), score_threshold=subject.threshold, complete=complete)
+    return Evaluation(
         model=subject.model,
         model_sha256=subject.sha256,
         data=str(args.data),
         data_sha256=samples.sha256,
         every=args.every,
         threshold=subject.threshold,
-        result=evaluate_frames(subject.pairs, score_threshold=subject.threshold),
+        result=result,
+        by_class=class_rows(result.cases, result.false_by_label),
+        average_precision=precision.result(),
+        calibration=scores.result() if complete else None,
     )
-    found = found if against is None else found.minus(against)
-    write_evaluation(found, args.out)
-    sys.stdout.write(table(found))
-    return 0
+
+
+def _names(folder: Path, samples: Samples, origin: Origin, subject: _Subject) -> set[str]:
+    """Every name under which this data may stand in the lineage of a model that was trained on it."""
+    names = {samples.sha256, origin.content_sha256, origin.data_sha256} - {""}
+    if subject.per_epoch is not None:
+        names.add(open_samples(folder, split="train", per_epoch=subject.per_epoch, seed=subject.seed).sha256)
+    return names
 
 
 def _truth(folder: Path) -> Samples:
@@ -80,12 +135,15 @@ def _truth(folder: Path) -> Samples:
 
 
 class _Subject(NamedTuple):
-    """What is evaluated, as `Evaluation` names it."""
+    """What is evaluated, as `Evaluation` names it, and what its lineage says of its training."""
 
     model: str
     sha256: str
     threshold: float
     pairs: Pairs
+    trained_sha256: str = ""
+    seed: int = 0
+    per_epoch: int | None = None
 
 
 def _subject(model: str, samples: Samples, every: int) -> _Subject:
@@ -96,7 +154,34 @@ def _subject(model: str, samples: Samples, every: int) -> _Subject:
 
     detector = Detector.load(model)
     manifest = detector.manifest
-    return _Subject(manifest.name, detector.sha256, manifest.score_threshold, detected(samples, every, detector))
+    lineage = manifest.lineage
+    return _Subject(
+        manifest.name,
+        detector.sha256,
+        manifest.score_threshold,
+        detected(samples, every, _Unsure(detector)),
+        lineage.data_sha256,
+        lineage.seed,
+        _per_epoch(lineage.recipe),
+    )
+
+
+def _per_epoch(recipe: str) -> int | None:
+    """Samples in an epoch of a recipe, which are part of its data's name; None where it is not known here."""
+    with contextlib.suppress(WaltError):
+        return find_recipe(recipe).training.per_epoch
+    return None
+
+
+class _Unsure:
+    """A detector with all that it thinks possible: a curve of precision needs more than what is believed."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    def predict(self, image_bgr: NDArray[np.uint8]) -> AmodalInstances:
+        least = min(_POSSIBLE, self._detector.manifest.score_threshold)
+        return self._detector.predict(image_bgr, score_threshold=least)
 
 
 class Predictor(Protocol):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.instances import AmodalInstances
+from walt_edge.contract.labels import Label
 from walt_train.data.sample import AmodalSample
 from walt_train.metrics.bootstrap import Interval, mean_intervals
 from walt_train.metrics.matching import OCCLUSION_MAX, Truth, assign, box_ious
@@ -41,6 +42,7 @@ class Case(msgspec.Struct, frozen=True, array_like=True):
         box_iou: 0..1; 0 = missed.
         mask_iou: Of the amodal masks, 0..1.
         score: Of the prediction, 0 where there is none.
+        size_wh: Of the tight amodal box, pixels; (0, 0) in evaluations of format 1.
     """
 
     image: str
@@ -52,6 +54,7 @@ class Case(msgspec.Struct, frozen=True, array_like=True):
     box_iou: float = 0.0
     mask_iou: float = 0.0
     score: float = 0.0
+    size_wh: tuple[int, int] = (0, 0)
 
     @property
     def occlusion(self) -> float:
@@ -130,6 +133,7 @@ class AmodalIou(msgspec.Struct, frozen=True):
         at_gamma: A row for each of `GAMMAS`, keyed by it.
         by_occlusion: One row for each bin; they add up to the total.
         cases: Every case, in the order of the frames.
+        false_by_label: The false boxes of each class, keyed by `Label` value.
     """
 
     frames: int
@@ -140,6 +144,7 @@ class AmodalIou(msgspec.Struct, frozen=True):
     at_gamma: dict[float, Row]
     by_occlusion: tuple[Row, ...]
     cases: tuple[Case, ...]
+    false_by_label: dict[int, int] = {}
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -165,7 +170,11 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def evaluate_frames(
-    pairs: Iterable[tuple[AmodalInstances, AmodalSample]], *, score_threshold: float = 0.0, seed: int = 0
+    pairs: Iterable[tuple[AmodalInstances, AmodalSample]],
+    *,
+    score_threshold: float = 0.0,
+    seed: int = 0,
+    complete: bool = True,
 ) -> AmodalIou:
     """Evaluates predictions frame by frame; holds one frame at a time.
 
@@ -173,8 +182,10 @@ def evaluate_frames(
         pairs: Predictions and truth of each frame; the frames' names differ.
         score_threshold: Predictions with a lower score are left out.
         seed: Of the confidence intervals.
+        complete: Whether the truth holds all objects of a frame. If not, what matches none of them is no false box.
     """
     cases: list[Case] = []
+    false_by_label = dict.fromkeys(map(int, Label), 0)
     frames = predictions = matched = counted = 0
     for found, sample in pairs:
         kept = found.select(np.flatnonzero(found.scores >= score_threshold).tolist())
@@ -185,10 +196,13 @@ def evaluate_frames(
         predictions += len(kept)
         matched += len(pairing)
         counted += sum(1 for place in pairing if truth.counted[place])
-    false_boxes = predictions - matched
+        if complete:
+            for label in np.delete(kept.labels, list(pairing.values())).tolist():
+                false_by_label[label] += 1
+    false_boxes = sum(false_by_label.values())
 
     def row(band: Band) -> Row:
-        return _row(band, [case for case in cases if case in band], false_boxes, seed)
+        return row_of(band, cases, false_boxes, seed)
 
     return AmodalIou(
         frames=frames,
@@ -199,6 +213,7 @@ def evaluate_frames(
         at_gamma={band.low: row(band) for band in AT_GAMMA},
         by_occlusion=tuple(map(row, BINS)),
         cases=tuple(cases),
+        false_by_label=false_by_label,
     )
 
 
@@ -233,6 +248,7 @@ def _cases(name: str, truth: Truth, found: AmodalInstances, pairing: dict[int, i
             label=int(truth.labels[place]),
             amodal_area=int(truth.amodal_areas[place]),
             visible_area=int(truth.visible_areas[place]),
+            size_wh=_size(truth.boxes_xyxy[place]),
         )
         if (index := pairing.get(place)) is not None:
             box, mask = float(ious[place, index]), truth.amodal[place].iou(found.amodal[index])
@@ -241,7 +257,13 @@ def _cases(name: str, truth: Truth, found: AmodalInstances, pairing: dict[int, i
         yield case
 
 
-def _row(band: Band, cases: Sequence[Case], false_boxes: int, seed: int) -> Row:
+def _size(box_xyxy: NDArray[np.float64]) -> tuple[int, int]:
+    return int(box_xyxy[2] - box_xyxy[0]), int(box_xyxy[3] - box_xyxy[1])
+
+
+def row_of(band: Band, cases: Sequence[Case], false_boxes: int, seed: int) -> Row:
+    """The figures of those cases that are in the band."""
+    cases = [case for case in cases if case in band]
     hits = [case for case in cases if case.box_iou > 0]
     means, intervals = _means(_ious(cases), [case.object for case in cases], seed)
     matched, _ = _means(_ious(hits), [], seed)

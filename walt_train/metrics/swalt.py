@@ -19,13 +19,13 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
-from walt_train.data.sample import AmodalObject
 from walt_train.metrics.matching import tight_box
 from walt_train.mining.stationary import SECOND_US, Cluster, find_clusters
 
 _PERCENTILE = 90
-_SAME_IOU = 0.5
-_INSIDE = 0.9
+SAME_IOU = 0.5
+_SPREAD = 3.0
+"""A silhouette that is further from the others than they are by this factor is another object's."""
 
 
 class SwaltError(WaltError):
@@ -45,6 +45,10 @@ class SwaltSettings:
         gap_px: Anything nearer than this touches.
         complete: Least area of a whole silhouette, as a part of the object's largest ones.
         agree: Least IoU of a silhouette with what the others say; less is an outlier.
+        agreeing: Least part of the silhouettes that are none. Different cars that stop at one line do not agree.
+        steady: Least median IoU of the silhouettes with their vote. Who sways while standing has no one mask.
+        misses: After so many frames in a row in which neither the object is seen nor anything that could hide it, it
+            has left.
         occlusion_min: From this hidden fraction on, something passes before an object.
         area_min_px: Smaller objects are no cases anyway.
     """
@@ -57,6 +61,9 @@ class SwaltSettings:
     gap_px: int = 2
     complete: float = 0.95
     agree: float = 0.85
+    agreeing: float = 0.8
+    steady: float = 0.95
+    misses: int = 3
     occlusion_min: float = 0.01
     area_min_px: int = 1024
 
@@ -111,6 +118,13 @@ class Timeline:
             boxes_xyxy=np.array([mask.box_xyxy for mask in visible], np.float64).reshape(-1, 4),
         )
 
+    def near(self, frame: int, box_xyxy: tuple[int, int, int, int]) -> list[int]:
+        """The rows of a frame whose boxes meet a box."""
+        rows = self.rows[frame]
+        boxes = self.boxes_xyxy[rows.start : rows.stop]
+        met = (boxes[:, :2] < box_xyxy[2:]) & (boxes[:, 2:] > box_xyxy[:2])
+        return [rows.start + index for index in np.flatnonzero(met[:, 0] & met[:, 1]).tolist()]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StillObject:
@@ -129,21 +143,6 @@ class StillObject:
     members: Mapping[int, int]
     interval_us: tuple[int, int]
     whole_frames: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StillFrame:
-    """A frame in which something passes before an object that stands still.
-
-    Attributes:
-        frame: Its place in the timeline.
-        objects: The standing objects, nearest first; `track_id` is their place among all of them.
-        passing: Everything else that is seen in the frame.
-    """
-
-    frame: int
-    objects: tuple[AmodalObject, ...]
-    passing: PatchMask
 
 
 def still_objects(
@@ -169,25 +168,58 @@ def still_objects(
         absence_us=round(settings.absence_s * SECOND_US),
         members_min=settings.whole_frames_min,
     )
-    found = [_still(timeline, cluster, able[cluster.members], settings, static) for cluster in clusters]
+    stays = (stay for cluster in clusters for stay in _stays(timeline, cluster, able[cluster.members], settings))
+    found = [_still(timeline, stay, settings, static) for stay in stays]
     return _once([thing for thing in found if thing is not None])
 
 
+def _stays(
+    timeline: Timeline, cluster: Cluster, rows: NDArray[np.intp], settings: SwaltSettings
+) -> Iterator[NDArray[np.intp]]:
+    """The rows of each stay at one place: it ends where the place is seen without the object."""
+    frames = timeline.frames[rows]
+    x0, y0, x1, y1 = (round(value) for value in cluster.box_xyxy.tolist())
+    place = PatchMask(x0, y0, np.ones((y1 - y0, x1 - x0), bool))
+    begin = 0
+    for index, (last, following) in enumerate(pairwise(frames.tolist()), start=1):
+        missed = 0
+        for frame in range(last + 1, following):
+            missed = 0 if _covered(timeline, frame, place) >= SAME_IOU else missed + 1
+            if missed >= settings.misses:
+                yield rows[begin:index]
+                begin = index
+                break
+    yield rows[begin:]
+
+
+def _covered(timeline: Timeline, frame: int, place: PatchMask) -> float:
+    """Which part of a place is seen to be taken, by whatever it is."""
+    taken = np.zeros_like(place.mask)
+    for row in timeline.near(frame, place.box_xyxy):
+        taken |= timeline.visible[row].window(place.box_xyxy)
+    return float(taken.mean()) if taken.size else 0.0
+
+
 def _still(
-    timeline: Timeline, cluster: Cluster, rows: NDArray[np.intp], settings: SwaltSettings, static: Mask | None
+    timeline: Timeline, rows: NDArray[np.intp], settings: SwaltSettings, static: Mask | None
 ) -> StillObject | None:
-    alone = [row for row in rows.tolist() if is_alone(timeline, row, settings.gap_px)]
+    """The object of a stay, if its mask is known."""
+    alone = np.array([row for row in rows.tolist() if is_alone(timeline, row, settings.gap_px)], np.intp)
     if len(alone) < settings.whole_frames_min:
         return None
-    areas = np.array([timeline.visible[row].area for row in alone])
-    whole = np.flatnonzero(areas >= settings.complete * np.percentile(areas, _PERCENTILE))
-    amodal, votes = fuse([timeline.visible[alone[place]] for place in whole.tolist()], settings.agree)
-    if votes < settings.whole_frames_min or amodal.area < settings.area_min_px:
+    areas = np.array([timeline.visible[row].area for row in alone.tolist()])
+    whole = alone[areas >= settings.complete * np.percentile(areas, _PERCENTILE)]
+    amodal, voters = fuse([timeline.visible[row] for row in whole.tolist()], settings)
+    if len(voters) < settings.whole_frames_min or amodal.area < settings.area_min_px:
         return None
     if static is not None and (_grown(amodal, settings.gap_px, timeline.frame_wh) & static).any():
         return None
+    # Between two moments at which it is whole it is there; before and after, another may be.
+    first_us, *_, last_us = timeline.times_us[timeline.frames[whole[voters]]].tolist()
+    if last_us - first_us < settings.still_s * SECOND_US:
+        return None
     members = {int(timeline.frames[row]): row for row in rows.tolist()}
-    return StillObject(Label(int(timeline.labels[rows[0]])), amodal, members, cluster.interval_us, votes)
+    return StillObject(Label(int(timeline.labels[rows[0]])), amodal, members, (first_us, last_us), len(voters))
 
 
 def is_alone(timeline: Timeline, row: int, gap_px: int) -> bool:
@@ -199,23 +231,28 @@ def is_alone(timeline: Timeline, row: int, gap_px: int) -> bool:
         return False
     around = (x0 - gap_px, y0 - gap_px, x1 + gap_px, y1 + gap_px)
     rim = cv2.dilate(mask.window(around).astype(np.uint8), _square(gap_px)) > 0
-    others = (timeline.visible[other] for other in timeline.rows[timeline.frames[row]] if other != row)
+    others = (timeline.visible[other] for other in timeline.near(int(timeline.frames[row]), around) if other != row)
     return not any((other.window(around) & rim).any() for other in others)
 
 
-def fuse(masks: Sequence[PatchMask], agree: float) -> tuple[PatchMask, int]:
+def fuse(masks: Sequence[PatchMask], settings: SwaltSettings) -> tuple[PatchMask, list[int]]:
     """A pixelwise majority vote, twice: the second time without those who did not agree with the first.
 
     Args:
         masks: At least one.
-        agree: Least IoU with the first vote.
+        settings: How far they have to agree.
 
     Returns:
-        The tight mask, and how many voted for it.
+        The tight mask, and who voted for it; nobody if they are not one steady object.
     """
     first = _vote(masks)
-    agreeing = [mask for mask in masks if mask.iou(first) >= agree]
-    return (_vote(agreeing), len(agreeing)) if agreeing else (first, 0)
+    ious = np.array([mask.iou(first) for mask in masks])
+    usual = float(np.median(ious))
+    least = max(settings.agree, 1 - max(_SPREAD * (1 - usual), 1 - settings.complete))
+    voters = np.flatnonzero(ious >= least).tolist()
+    if usual < settings.steady or len(voters) < settings.agreeing * len(masks):
+        return first, []
+    return _vote([masks[voter] for voter in voters]), voters
 
 
 def _vote(masks: Sequence[PatchMask]) -> PatchMask:
@@ -232,104 +269,13 @@ def _once(found: Sequence[StillObject]) -> list[StillObject]:
     """Without what is another's fragment: of two that are one place at one time, the one seen whole more often."""
     kept: list[StillObject] = []
     for thing in sorted(found, key=lambda each: -each.whole_frames):
-        if not any(_meet(thing, other) and thing.amodal.iou(other.amodal) >= _SAME_IOU for other in kept):
+        if not any(_meet(thing, other) and thing.amodal.iou(other.amodal) >= SAME_IOU for other in kept):
             kept.append(thing)
     return sorted(kept, key=lambda each: (each.interval_us, each.amodal.box_xyxy))
 
 
 def _meet(one: StillObject, other: StillObject) -> bool:
     return one.interval_us[0] <= other.interval_us[1] and other.interval_us[0] <= one.interval_us[1]
-
-
-def hidden_frames(
-    timeline: Timeline,
-    objects: Sequence[StillObject],
-    settings: SwaltSettings,
-    occluders: Sequence[AmodalInstances] | None = None,
-) -> Iterator[StillFrame]:
-    """The frames in which something passes before a standing object.
-
-    Args:
-        timeline: Of the frozen detector.
-        objects: Of `still_objects`.
-        settings: From when on an object counts as hidden.
-        occluders: By frame, what another detector saw; it may see what this one does not. None for none.
-    """
-    for frame, time_us in enumerate(timeline.times_us.tolist()):
-        present = [
-            (name, thing)
-            for name, thing in enumerate(objects)
-            if thing.interval_us[0] <= time_us <= thing.interval_us[1]
-        ]
-        if not present:
-            continue
-        others = [] if occluders is None else [(int(label), mask) for label, mask in _seen(occluders[frame])]
-        passing = _passing(timeline, frame, [thing for _, thing in present], others)
-        shown = [_Shown(name, thing, _own(timeline, frame, thing)) for name, thing in present]
-        ordered = sorted(shown, key=lambda each: each.hidden_by(passing, shown))
-        if any(each.hidden_by(passing, shown) >= settings.occlusion_min for each in ordered):
-            yield StillFrame(
-                frame,
-                tuple(AmodalObject(each.thing.label, each.thing.amodal, each.name) for each in ordered),
-                PatchMask.from_full(passing),
-            )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Shown:
-    """A standing object in one frame, with what is seen of it."""
-
-    name: int
-    thing: StillObject
-    own: tuple[PatchMask, ...]
-
-    def hidden_by(self, passing: Mask, shown: Sequence[_Shown]) -> float:
-        """The fraction of its amodal mask in which something else is seen: more is farther."""
-        x0, y0, x1, y1 = box = self.thing.amodal.box_xyxy
-        hidden = passing[y0:y1, x0:x1].copy()
-        for other in shown:
-            if other is not self:
-                for mask in other.own:
-                    hidden |= mask.window(box)
-        return int(np.count_nonzero(hidden & self.thing.amodal.mask)) / max(1, self.thing.amodal.area)
-
-
-def _passing(
-    timeline: Timeline, frame: int, present: Sequence[StillObject], others: Sequence[tuple[int, PatchMask]]
-) -> Mask:
-    """(H, W) whatever is seen in a frame and is none of the standing objects."""
-    width, height = timeline.frame_wh
-    passing = np.zeros((height, width), bool)
-    own = {id(mask) for thing in present for mask in _own(timeline, frame, thing)}
-    for row in timeline.rows[frame]:
-        if id(timeline.visible[row]) not in own:
-            passing |= timeline.visible[row].full(height, width)
-    for label, mask in others:
-        if not any(_is_part(label, mask, thing) for thing in present):
-            passing |= mask.full(height, width)
-    return passing
-
-
-def _own(timeline: Timeline, frame: int, thing: StillObject) -> tuple[PatchMask, ...]:
-    """What a frame shows of a standing object: its member, or the pieces that others leave of it."""
-    member = thing.members.get(frame)
-    if member is not None:
-        return (timeline.visible[member],)
-    rows = timeline.rows[frame]
-    return tuple(
-        timeline.visible[row] for row in rows if _is_part(int(timeline.labels[row]), timeline.visible[row], thing)
-    )
-
-
-def _is_part(label: int, mask: PatchMask, thing: StillObject) -> bool:
-    """Whether a mask shows the object, or some of it."""
-    if label != int(thing.label) or mask.area == 0:
-        return False
-    return mask.iou(thing.amodal) >= _SAME_IOU or mask.intersection(thing.amodal) >= _INSIDE * mask.area
-
-
-def _seen(instances: AmodalInstances) -> Iterator[tuple[int, PatchMask]]:
-    return zip(instances.labels.tolist(), map(tight, instances.visible), strict=True)
 
 
 def tight(mask: PatchMask) -> PatchMask:

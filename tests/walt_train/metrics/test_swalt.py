@@ -1,0 +1,259 @@
+"""Truth from objects that stand still: by hand, and against the exact truth of rendered streets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.detectors import write_colour_bundle
+from tests.walt_train.metrics.boards import PERSON, SIZE_WH, VEHICLE, Box, found, rectangle
+from walt_edge.contract.instances import AmodalInstances
+from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import PatchMask
+from walt_edge.contract.predictions import Predictions, frame_prediction, write_predictions
+from walt_train.cli import SCRIPT
+from walt_train.data import open_samples
+from walt_train.data.layers import sample_layers
+from walt_train.metrics.matching import Truth
+from walt_train.metrics.motion_baseline import MotionBaseline, plate_indices
+from walt_train.metrics.origin import read_origin
+from walt_train.metrics.swalt import StillObject, SwaltError, SwaltSettings, Timeline, fuse, still_objects
+from walt_train.metrics.swalt_frames import StillFrame, hidden_frames
+from walt_train.rwalt.dataset import Output, write_dataset
+from walt_train.rwalt.gl import RenderError
+from walt_train.rwalt.street import StreetConfig
+
+SETTINGS = SwaltSettings()
+CAR: Box = (100, 60, 200, 110)
+WALKER: Box = (140, 40, 160, 120)  # hides a fifth of the car
+
+Thing = tuple[Label, PatchMask]
+
+
+def seen(*things: Thing, scores: Sequence[float] = ()) -> AmodalInstances:
+    """What a detector of visible masks gives."""
+    masks = tuple(mask for _, mask in things)
+    none = tuple(PatchMask(mask.x, mask.y, np.zeros_like(mask.mask)) for mask in masks)
+    return AmodalInstances(
+        frame_wh=SIZE_WH,
+        boxes_xyxy=np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4),
+        labels=np.array([int(label) for label, _ in things], np.int64),
+        scores=np.array(scores or [1.0] * len(things), np.float32),
+        amodal=masks,
+        occluder=none,
+        occluded=none,
+    )
+
+
+def timeline(frames: Sequence[AmodalInstances], seconds: float = 2.0) -> Timeline:
+    return Timeline.of(frames, [round(index * seconds * 1e6) for index in range(len(frames))])
+
+
+def behind(box: Box, front: Box) -> PatchMask:
+    """What is left of a rectangle behind another one."""
+    whole = rectangle(box)
+    return PatchMask(whole.x, whole.y, whole.mask & ~rectangle(front).window(box))
+
+
+def passed() -> list[AmodalInstances]:
+    """A parked car, and three frames in which somebody walks by."""
+    whole = seen((VEHICLE, rectangle(CAR)))
+    hidden = seen((VEHICLE, behind(CAR, WALKER)), (PERSON, rectangle(WALKER)))
+    return [whole] * 6 + [hidden] * 3 + [whole] * 6
+
+
+def test_who_passes_hides_what_is_behind() -> None:
+    line = timeline(passed())
+    (car,) = still_objects(line, SETTINGS)
+    assert (car.label, car.amodal.box_xyxy, car.amodal.area) == (VEHICLE, CAR, 5000)
+    assert (car.whole_frames, car.interval_us) == (12, (0, 28_000_000))
+    frames = list(hidden_frames(line, [car], SETTINGS))
+    assert [frame.frame for frame in frames] == [6, 7, 8]
+    assert frames[0].passing.intersection(car.amodal) == 1000
+    assert [thing.track_id for thing in frames[0].objects] == [0]
+
+
+def test_a_piece_that_is_left_of_an_object_does_not_hide_it() -> None:
+    bus: Box = (100, 20, 178, 115)
+    frames = passed()
+    frames[7] = seen((VEHICLE, behind(CAR, bus)), (VEHICLE, rectangle(bus)))
+    line = timeline(frames)
+    (car,) = still_objects(line, SETTINGS)
+    assert 7 not in car.members
+    frame = next(frame for frame in hidden_frames(line, [car], SETTINGS) if frame.frame == 7)
+    assert frame.passing.intersection(car.amodal) == 78 * 50
+
+
+def test_of_two_that_stand_the_nearer_hides_the_farther() -> None:
+    far: Box = (180, 60, 280, 110)
+    only_far, only_near = [seen((VEHICLE, rectangle(far)))] * 8, [seen((VEHICLE, rectangle(CAR)))] * 8
+    both = seen((VEHICLE, behind(far, CAR)), (VEHICLE, rectangle(CAR)))
+    line = timeline([*only_far, *[both] * 4, *only_near, *[both] * 2, *only_far])
+    objects = still_objects(line, SwaltSettings(misses=100))
+    assert {thing.amodal.box_xyxy for thing in objects} == {CAR, far}
+    frames = [frame for frame in hidden_frames(line, objects, SETTINGS) if len(frame.objects) == 2]
+    assert len(frames) >= 4
+    for frame in frames:
+        assert [thing.amodal.box_xyxy for thing in frame.objects] == [CAR, far]
+
+
+def shifted(box: Box, by: int) -> PatchMask:
+    return rectangle((box[0] + by, box[1], box[2] + by, box[3]))
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param([seen((VEHICLE, rectangle(CAR)))] * 4, id="too few"),
+        pytest.param([seen((VEHICLE, rectangle((0, 60, 100, 110))))] * 20, id="cut by the border"),
+        pytest.param(
+            [seen((VEHICLE, rectangle(CAR)), (PERSON, rectangle((201, 60, 220, 110))), scores=[1, 0.01])] * 20,
+            id="touched by the unsurest neighbour",
+        ),
+        pytest.param([seen((VEHICLE, shifted(CAR, 9 * (i % 2)))) for i in range(20)], id="sways"),
+        pytest.param([seen((VEHICLE, rectangle((10, 10, 40, 40))))] * 20, id="too small"),
+        pytest.param([seen((VEHICLE, rectangle(CAR)), scores=[0.1])] * 20, id="unsure"),
+        pytest.param(([seen((VEHICLE, rectangle(CAR)))] * 4 + [seen()] * 3) * 5, id="comes and goes"),
+    ],
+)
+def test_what_gives_no_truth(frames: list[AmodalInstances]) -> None:
+    assert still_objects(timeline(frames), SETTINGS) == []
+
+
+def test_poles_and_classes_that_are_not_asked_for() -> None:
+    line = timeline(passed())
+    pole = rectangle((150, 0, 154, 200)).full(SIZE_WH[1], SIZE_WH[0])
+    assert still_objects(line, SETTINGS, static=pole) == []
+    assert still_objects(line, SETTINGS, [PERSON]) == []
+    assert len(still_objects(line, SETTINGS, [VEHICLE], np.zeros_like(pole))) == 1
+
+
+def test_a_vote_forgives_noise_and_leaves_outliers_out() -> None:
+    rng = np.random.default_rng(0)
+    masks = []
+    for _ in range(15):
+        x0, y0, x1, y1 = (int(value) for value in np.array(CAR) + rng.integers(-1, 2, 4))
+        masks.append(rectangle((x0, y0, x1, y1)))
+    mask, voters = fuse([*masks, shifted(CAR, 25)], SETTINGS)
+    assert voters == list(range(15))
+    assert mask.iou(rectangle(CAR)) > 0.97
+
+
+def test_malformed_timelines() -> None:
+    with pytest.raises(SwaltError, match="increasing"):
+        Timeline.of([seen(), seen()], [5, 5])
+    with pytest.raises(SwaltError, match="0 frames"):
+        Timeline.of([], [])
+
+
+def write_timeline(folder: Path, frames: Sequence[AmodalInstances], model: str = "frozen") -> Path:
+    """Pictures and predictions, as `walt-edge detect` leaves them."""
+    (folder / "frames").mkdir(parents=True, exist_ok=True)
+    records = []
+    for index, instances in enumerate(frames):
+        name = f"{index:04d}.png"
+        image = np.full((SIZE_WH[1], SIZE_WH[0], 3), index, np.uint8)
+        assert cv2.imwrite(str(folder / "frames" / name), image)
+        records.append(frame_prediction(instances, index, name))
+    write_predictions(folder / "timeline.json", Predictions(model=model, frames=records))
+    return folder / "timeline.json"
+
+
+def test_the_command_writes_what_evaluate_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_colour_bundle(tmp_path / "colours.walt")
+    path = write_timeline(tmp_path, passed(), model="demo-1")
+    words = ["swalt", "--timeline", str(path), "--frames", str(tmp_path / "frames"), "--fps", "0.5"]
+    assert SCRIPT.main([*words, "--out", str(tmp_path / "truth"), "--detector-sha256", "ab" * 32]) == 0
+    assert "3 frames" in capsys.readouterr().out
+    samples = open_samples(tmp_path / "truth", split="all")
+    assert len(samples) == 3
+    sample = samples.sample(0, 0)
+    assert (sample.frame, int(sample.image_bgr[0, 0, 0])) == (6, 6)
+    (layers,) = sample_layers(sample)
+    assert layers.occlusion_fraction == pytest.approx(0.2)
+    origin = read_origin(tmp_path / "truth").swalt
+    assert origin is not None
+    assert (origin.detector, origin.detector_sha256, origin.objects) == ("demo-1", "ab" * 32, 1)
+    out = tmp_path / "out.json"
+    evaluate = ["evaluate", "--model", str(bundle), "--out", str(out)]
+    # Another file of the same name may be judged, the detector itself may not.
+    assert SCRIPT.main([*evaluate, "--data", str(tmp_path / "truth")]) == 0
+    assert '"false_boxes":0' in out.read_text()  # who is not in the truth is not wrong
+    assert SCRIPT.main([*words, "--out", str(tmp_path / "unnamed")]) == 0
+    capsys.readouterr()
+    assert SCRIPT.main([*evaluate, "--data", str(tmp_path / "unnamed")]) == 1
+    error = capsys.readouterr().err
+    assert "made this truth" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "message"),
+    [
+        (["--fps", "0"], 2, "--fps"),
+        (["--timeline", "none.json"], 1, "none.json"),
+        (["--frames", "nowhere"], 1, "nowhere"),
+        (["--whole", "50"], 1, "longer timeline"),
+        (["--occluders", "EMPTY"], 1, "lacks frame 0"),
+        (["--static", "none.png"], 1, "none.png"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], status: int, message: str
+) -> None:
+    path = write_timeline(tmp_path, passed())
+    write_predictions(tmp_path / "empty.json", Predictions(model="m", frames=[]))
+    change = [str(tmp_path / "empty.json") if word == "EMPTY" else word for word in change]
+    words = ["--timeline", str(path), "--frames", str(tmp_path / "frames"), "--fps", "0.5"]
+    assert SCRIPT.main(["swalt", *words, "--out", str(tmp_path / "truth"), *change]) == status
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "truth" / "annotations.json").exists()
+
+
+def test_another_detector_may_see_who_passes() -> None:
+    car = seen((VEHICLE, rectangle(CAR)))
+    line = timeline([car] * 12)
+    objects = still_objects(line, SETTINGS)
+    others = [found() for _ in range(12)]
+    others[5] = seen((PERSON, rectangle(WALKER)), (VEHICLE, rectangle(CAR)))
+    assert [frame.frame for frame in hidden_frames(line, objects, SETTINGS, others)] == [5]
+
+
+def exact(street: Path) -> tuple[list[AmodalInstances], list[Truth], list[NDArray[np.uint8]]]:
+    """Exact visible masks, exact truth, pictures and hidden fractions of a rendered street."""
+    samples = open_samples(street, split="all")
+    visible, truths, pictures = [], [], []
+    for index in range(len(samples)):
+        sample = samples.sample(0, index)
+        things = [
+            (thing.label, layers.visible)
+            for thing, layers in zip(sample.objects, sample_layers(sample), strict=True)
+            if layers.visible.area
+        ]
+        height, width = sample.image_bgr.shape[:2]
+        masks = tuple(mask for _, mask in things)
+        none = tuple(PatchMask(mask.x, mask.y, np.zeros_like(mask.mask)) for mask in masks)
+        boxes = np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4)
+        labels = np.array([int(label) for label, _ in things], np.int64)
+        scores = np.ones(len(masks), np.float32)
+        visible.append(AmodalInstances((width, height), boxes, labels, scores, masks, none, none))
+        truths.append(Truth.of(sample))
+        pictures.append(sample.image_bgr)
+    return visible, truths, pictures
+
+
+def agreement(frames: Sequence[StillFrame], truths: Sequence[Truth]) -> Mapping[int]:
+    """By standing object, the IoU of its fused mask with the exact one of each frame."""
+    ious: dict[int, list[float]] = {}
+    for frame in frames:
+        for thing in frame.objects:
+            best = max(thing.amodal.iou(mask) for mask in truths[frame.frame].amodal)
+            ious.setdefault(thing.track_id, []).append(best)
+    return ious
