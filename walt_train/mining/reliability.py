@@ -128,12 +128,10 @@ def curve(confidences: Floats, truths: Bools, possible: int) -> list[Operating]:
     return [operate(confidences, truths, possible, float(level)) for level in np.unique(confidences)[::-1]]
 
 
-def threshold_for_recall(confidences: Floats, truths: Bools, possible: int, recall: float) -> float:
-    """The strictest threshold that reaches a recall; the loosest there is where none does."""
-    points = curve(confidences, truths, possible)
-    return next(
-        (point.threshold for point in points if point.recall >= recall), points[-1].threshold if points else 0
-    )
+def threshold_for_precision(confidences: Floats, truths: Bools, precision: float) -> float:
+    """The loosest threshold at which so many of those taken are right; 1 where none is."""
+    points = curve(confidences, truths, 1)
+    return min((point.threshold for point in points if point.precision >= precision), default=1.0)
 
 
 def draw(figures: Reliability, points: Sequence[Operating]) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from walt_train.mining.reliability import curve, draw, operate, reliability, threshold_for_recall, wilson
+from walt_train.mining.reliability import curve, draw, operate, reliability, threshold_for_precision, wilson
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_precision_and_recall_count_objects_that_gave_no_view() -> None:
     assert [one.taken for one in curve(confidences, truths, 6)] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("recall", "threshold"), [(0.1, 0.9), (0.3, 0.7), (0.5, 0.2), (0.9, 0.2)])
-def test_the_strictest_threshold_that_reaches_the_recall(recall: float, threshold: float) -> None:
+@pytest.mark.parametrize(("precision", "threshold"), [(0.9, 0.9), (0.75, 0.2), (0.7, 0.2), (0.5, 0.2)])
+def test_the_loosest_threshold_that_keeps_the_precision(precision: float, threshold: float) -> None:
     confidences, truths = np.array([0.9, 0.8, 0.7, 0.2]), np.array([True, False, True, True])
-    assert threshold_for_recall(confidences, truths, 6, recall) == threshold
+    assert threshold_for_precision(confidences, truths, precision) == threshold
 
 
 def test_nothing_taken_is_no_precision() -> None:
     empty = np.zeros(0)
     assert operate(empty, empty.astype(bool), 0, 0.5).precision == 0
-    assert threshold_for_recall(empty, empty.astype(bool), 0, 0.5) == 0
+    assert threshold_for_precision(empty, empty.astype(bool), 0.5) == 1
     assert reliability(empty, empty.astype(bool)).ece == 0
 
 
