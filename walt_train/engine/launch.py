@@ -17,6 +17,7 @@ import msgspec
 
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.files import write_whole
+from walt_edge.contract.processes import end_with
 from walt_train.engine.plan import CHECKPOINT, Fit, FitError
 
 _RESTARTS = 3
@@ -125,7 +126,8 @@ def launch(wanted: Fit, *, processes: int, machines: Machines = ALONE, module: s
         refusal = Path(folder) / "refusal.txt"
         threads = max(1, len(os.sched_getaffinity(0)) // processes)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), _REFUSAL: str(refusal)}
-        ended = subprocess.run(command, check=False, env=environment)
+        own = os.getpid()
+        ended = subprocess.run(command, check=False, env=environment, preexec_fn=lambda: end_with(own))
         if refusal.is_file():
             raise FitError(refusal.read_text())
     if ended.returncode != 0:
@@ -172,6 +174,7 @@ def take_part(argument: str, train: Callable[[Fit], Path]) -> int:
         argument: A `Fit` in JSON.
         train: Does it.
     """
+    end_with(os.getppid())  # without torchrun's agent the processes would wait for each other for ever
     calm_threads()
     refusal = Path(os.environ[_REFUSAL])
     if refusal.is_file():  # torchrun tries again what ended with an error; this one would end alike

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -15,9 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from walt_edge.contract.errors import WaltError
+from walt_edge.contract.processes import end_with
 
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _GRACE_S = 15.0
 _POLL_S = 0.05
 
@@ -47,7 +45,7 @@ class Station:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     process_group=0,
-                    preexec_fn=lambda: _end_with(parent),
+                    preexec_fn=lambda: end_with(parent),
                     env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 )
         except OSError as error:
@@ -158,10 +156,3 @@ def program(name: str) -> str:
     if found is None:
         raise StationError(f"{name} is not installed: apt-get install --no-install-recommends {name}")
     return found
-
-
-def _end_with(parent: int) -> None:
-    """In the child, before it becomes the program: the kernel kills it when its parent is gone."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
