@@ -54,6 +54,7 @@ class Judge:
         self._detector = detector
         self._dossiers: dict[int, Dossier] = {}
         self._looks: dict[int, tuple[Observation, Shape, float]] = {}
+        self._opened_s: float | None = None
         self.occluders = StaticOccluders(frame_wh, settings)
         self.sizes = Sizes()
 
@@ -79,6 +80,7 @@ class Judge:
         # What a post cuts off is a loose piece first, and on its other side often a new track.
         loose = np.array([False] + [m.track is None or m.track.sightings <= _YOUNG for m in matches])
         self._looks.clear()
+        settling = self._settling(frame.captured.media_time_s)
         sightings = []
         for index, (outline, match) in enumerate(zip(outlines, matches, strict=True)):
             patch = outline.patch
@@ -89,9 +91,15 @@ class Judge:
             dossier.note_footprint(
                 _footprint(index, patch, painted, loose, motion.moving, match, frame.captured.media_time_s)
             )
-            parts = self._scene_parts(index, patch, painted, known, motion, match)
+            parts = weakest(self._scene_parts(index, patch, painted, known, motion, match), settling)
             sightings.append(self._judge_tracked(frame, patch, dossier, parts))
         return self._taught(frame, sightings)
+
+    def _settling(self, time_s: float) -> Parts:
+        """Who was in the picture when it was first watched may be two that walk as one: nobody saw them come."""
+        self._opened_s = time_s if self._opened_s is None else self._opened_s
+        watched_s = time_s - self._opened_s
+        return {Reason.WARM_UP: unoccluded.ramp(watched_s, 0.0, self._settings.settle_s, low=0.3, middle=0.3)}
 
     def _dossier(self, track: Track) -> Dossier:
         return self._dossiers.setdefault(

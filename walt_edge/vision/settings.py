@@ -165,6 +165,9 @@ class WatchSettings:
     """An outline that runs along a static occluder for more than this part of its height may be cut by it."""
     confidence_min: float = 0.3
     """Many small doubts together are one."""
+    settle_s: float = 3.0
+    """So long after the first look, those who were there already are doubted: on rendered streets three of the four
+    surest mistakes were groups in the first second."""
     keep_doubtful: bool = False
     """Hand on views that some reason speaks against as well, with their parts: where a calibrated confidence decides
     later, at home, or is being learned."""
