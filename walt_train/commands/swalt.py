@@ -26,6 +26,7 @@ from walt_train.data.write import write_samples
 from walt_train.metrics.origin import SwaltOrigin
 from walt_train.metrics.swalt import SwaltError, SwaltSettings, Timeline, still_objects
 from walt_train.metrics.swalt_frames import StillFrame, hidden_frames
+from walt_train.metrics.swalt_refine import refined
 
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _STANDING = tuple(label.title for label in Label)
@@ -56,18 +57,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--score", type=float, default=defaults.score_min, metavar="P", help=f"least score ({defaults.score_min:g})")
     add("--classes", nargs="+", choices=_STANDING, default=list(_STANDING), help="which objects (all)")
+    add(
+        "--refine",
+        action="store_true",
+        help="fit outlines to the pictures: for eyes that see motion, with its shadows",
+    )
     add("--static", type=Path, metavar="PNG", help="poles and trees, not black: what touches them is never whole")
 
 
 def run(args: argparse.Namespace) -> int:
     """Makes the truth and writes it; prints one line at the end."""
-    settings = _settings(args)
-    predictions = read_predictions(args.timeline)
+    settings, predictions = _settings(args), read_predictions(args.timeline)
     frames = sorted(predictions.frames, key=lambda frame: frame.frame)
     seen = [frame_instances(frame) for frame in frames]
     timeline = Timeline.of(seen, [round(1e6 * frame.frame / args.fps) for frame in frames])
     labels = [Label[name.upper()] for name in args.classes]
     objects = still_objects(timeline, settings, labels, _static(args.static, timeline.frame_wh))
+
+    def pictures(places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        return read_pictures(args.frames, [frames[place] for place in places])
+
+    if args.refine:
+        objects = refined(objects, timeline, pictures)
     occluders = (
         None if args.occluders is None else _matching(read_predictions(args.occluders), frames, args.occluders)
     )
@@ -77,8 +88,6 @@ def run(args: argparse.Namespace) -> int:
             f"{args.timeline}: {len(objects)} standing objects were seen whole in {settings.whole_frames_min} "
             f"of {len(frames)} frames, and nothing passes before them: give a longer timeline"
         )
-    chosen = {frame.frame for frame in shown}
-    pictures = read_pictures(args.frames, [frame for place, frame in enumerate(frames) if place in chosen])
     origin = SwaltOrigin(
         detector=predictions.model,
         detector_sha256=args.detector_sha256.lower(),
@@ -86,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         objects=len(objects),
         whole_frames_min=settings.whole_frames_min,
     )
-    samples = SwaltSamples(shown, timeline, pictures, origin.timeline_sha256)
+    samples = SwaltSamples(shown, timeline, pictures([frame.frame for frame in shown]), origin.timeline_sha256)
     _write(args.out, samples, origin)
     print(f"{len(shown)} frames in which something passes before one of {len(objects)} standing objects: {args.out}")  # noqa: T201
     return 0

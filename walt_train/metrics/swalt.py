@@ -135,14 +135,14 @@ class StillObject:
         amodal: Fused over the frames in which it is whole.
         members: The row that shows it, by frame.
         interval_us: First and last time at which it was seen.
-        whole_frames: Over how many frames the mask was fused.
+        whole: The frames over which the mask was fused, in order.
     """
 
     label: Label
     amodal: PatchMask
     members: Mapping[int, int]
     interval_us: tuple[int, int]
-    whole_frames: int
+    whole: tuple[int, ...]
 
 
 def still_objects(
@@ -184,7 +184,7 @@ def _stays(
     for index, (last, following) in enumerate(pairwise(frames.tolist()), start=1):
         missed = 0
         for frame in range(last + 1, following):
-            missed = 0 if _covered(timeline, frame, place) >= SAME_IOU else missed + 1
+            missed = 0 if covered(timeline, frame, place) >= SAME_IOU else missed + 1
             if missed >= settings.misses:
                 yield rows[begin:index]
                 begin = index
@@ -192,8 +192,8 @@ def _stays(
     yield rows[begin:]
 
 
-def _covered(timeline: Timeline, frame: int, place: PatchMask) -> float:
-    """Which part of a place is seen to be taken, by whatever it is."""
+def covered(timeline: Timeline, frame: int, place: PatchMask) -> float:
+    """Which part of a place is seen to be taken in a frame, by whatever it is: 0..1."""
     taken = np.zeros_like(place.mask)
     for row in timeline.near(frame, place.box_xyxy):
         taken |= timeline.visible[row].window(place.box_xyxy)
@@ -215,11 +215,12 @@ def _still(
     if static is not None and (_grown(amodal, settings.gap_px, timeline.frame_wh) & static).any():
         return None
     # Between two moments at which it is whole it is there; before and after, another may be.
-    first_us, *_, last_us = timeline.times_us[timeline.frames[whole[voters]]].tolist()
+    frames = tuple(timeline.frames[whole[voters]].tolist())
+    first_us, last_us = (int(timeline.times_us[frame]) for frame in (frames[0], frames[-1]))
     if last_us - first_us < settings.still_s * SECOND_US:
         return None
     members = {int(timeline.frames[row]): row for row in rows.tolist()}
-    return StillObject(Label(int(timeline.labels[rows[0]])), amodal, members, (first_us, last_us), len(voters))
+    return StillObject(Label(int(timeline.labels[rows[0]])), amodal, members, (first_us, last_us), frames)
 
 
 def is_alone(timeline: Timeline, row: int, gap_px: int) -> bool:
@@ -268,7 +269,7 @@ def _vote(masks: Sequence[PatchMask]) -> PatchMask:
 def _once(found: Sequence[StillObject]) -> list[StillObject]:
     """Without what is another's fragment: of two that are one place at one time, the one seen whole more often."""
     kept: list[StillObject] = []
-    for thing in sorted(found, key=lambda each: -each.whole_frames):
+    for thing in sorted(found, key=lambda each: -len(each.whole)):
         if not any(_meet(thing, other) and thing.amodal.iou(other.amodal) >= SAME_IOU for other in kept):
             kept.append(thing)
     return sorted(kept, key=lambda each: (each.interval_us, each.amodal.box_xyxy))

@@ -20,13 +20,9 @@ from walt_train.cli import SCRIPT
 from walt_train.data import open_samples
 from walt_train.data.layers import sample_layers
 from walt_train.metrics.matching import Truth
-from walt_train.metrics.motion_baseline import MotionBaseline, plate_indices
 from walt_train.metrics.origin import read_origin
-from walt_train.metrics.swalt import StillObject, SwaltError, SwaltSettings, Timeline, fuse, still_objects
+from walt_train.metrics.swalt import SwaltError, SwaltSettings, Timeline, fuse, still_objects
 from walt_train.metrics.swalt_frames import StillFrame, hidden_frames
-from walt_train.rwalt.dataset import Output, write_dataset
-from walt_train.rwalt.gl import RenderError
-from walt_train.rwalt.street import StreetConfig
 
 SETTINGS = SwaltSettings()
 CAR: Box = (100, 60, 200, 110)
@@ -71,7 +67,7 @@ def test_who_passes_hides_what_is_behind() -> None:
     line = timeline(passed())
     (car,) = still_objects(line, SETTINGS)
     assert (car.label, car.amodal.box_xyxy, car.amodal.area) == (VEHICLE, CAR, 5000)
-    assert (car.whole_frames, car.interval_us) == (12, (0, 28_000_000))
+    assert (len(car.whole), car.interval_us) == (12, (0, 28_000_000))
     frames = list(hidden_frames(line, [car], SETTINGS))
     assert [frame.frame for frame in frames] == [6, 7, 8]
     assert frames[0].passing.intersection(car.amodal) == 1000
