@@ -14,6 +14,8 @@ from walt_edge.contract.errors import UsageError
 from walt_edge.contract.topics import check_name
 from walt_edge.runtimes import Teacher
 
+MOTION = "motion"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
@@ -21,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("sources", nargs="+", type=Path, metavar="SOURCE", help="a video, or a folder of frames or of dated stills")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for clipart.json, its images and overview.jpg")
     add("--camera", metavar="NAME", help="the camera's name (default: from the first source's name)")
-    add("--detector", type=Path, metavar="FILE", help="an ONNX model with COCO classes as a teacher")
-    add("--mmdet", nargs=2, type=Path, metavar=("CONFIG", "CHECKPOINT"), help="an mmdet detector as a teacher")
+    add("--teacher", default=MOTION, metavar="WHO", help="motion, FILE.onnx or mmdet:CONFIG:CHECKPOINT (motion)")
     add(
         "--stills", action="store_true", help="folders hold stills that lie minutes apart (dated ones are recognised)"
     )
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from walt_train.mining.archive import mine_archive  # what follows costs a second to import
     from walt_train.mining.sources import find_sources
 
-    teacher = _teacher(args.detector, args.mmdet)
+    teacher = _teacher(args.teacher)
     camera = check_name(args.camera, "camera") if args.camera else _name_of(args.sources[0])
     sources = find_sources(args.sources, stills=args.stills, begin_us=_begin(args.begin), fps=args.fps)
     for source in sources:
@@ -59,28 +60,14 @@ def _epochs(count: int) -> str:
     return "one epoch" if count == 1 else f"{count} epochs (epoch-1 ... beside it)"
 
 
-def _teacher(detector: Path | None, mmdet: list[Path] | None) -> Callable[[], Teacher] | None:
-    """What makes the teacher; checked now, made where the work is done."""
-    if detector and mmdet:
-        raise UsageError("--detector and --mmdet are two teachers: give one")
-    for path in [detector] if detector else mmdet or []:
-        if not path.is_file():
-            raise UsageError(f"{path} does not exist: give the file of a detector")
-    if detector:
-        return functools.partial(_onnx, detector)
-    return functools.partial(_mmdet, *mmdet) if mmdet else None
+def _teacher(spec: str) -> Callable[[], Teacher | None] | None:
+    """What makes the teacher where the work is done; made here once too, so that what is wrong is told at once."""
+    if spec == MOTION:  # what moves is looked at anyway
+        return None
+    from walt_train.mining.teachers import open_teacher
 
-
-def _onnx(path: Path) -> Teacher:
-    from walt_edge.runtimes.onnx_detector import OnnxDetector  # only where asked for: an extra
-
-    return OnnxDetector(path)
-
-
-def _mmdet(config: Path, checkpoint: Path) -> Teacher:
-    from walt_train.model.mm_adapter.teacher import load_mmdet_teacher
-
-    return load_mmdet_teacher(config, checkpoint, "cpu")
+    open_teacher(spec)
+    return functools.partial(open_teacher, spec)
 
 
 def _begin(text: str | None) -> int | None:

@@ -23,7 +23,8 @@ def test_an_archive_is_mined_by_one_line(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("more", "status", "says"),
     [
-        (["--detector", "nowhere.onnx"], 2, "nowhere.onnx does not exist"),
+        (["--teacher", "nowhere.onnx"], 1, "nowhere.onnx"),
+        (["--teacher", "eyes"], 2, "give motion, a FILE.onnx, or mmdet:CONFIG:CHECKPOINT"),
         (["--begin", "yesterday"], 2, "not an ISO 8601 time"),
         (["--camera", "a/b"], 1, "is not a name"),
         ([], 1, "does not exist"),
