@@ -42,10 +42,10 @@ def refined(objects: Sequence[StillObject], timeline: Timeline, pictures: Pictur
     kept = []
     for thing in objects:
         median = np.median(np.stack(list(pictures(_spread(thing.whole)))), axis=0).astype(np.uint8)
-        empty = _empty_frame(thing, timeline)
-        if empty is not None and is_ghost(thing.amodal, median, next(pictures([empty]))):
-            continue
-        kept.append(replace(thing, amodal=fitted(thing.amodal, median)))
+        # An outline is where edges come and go: beside the object, its empty place looks like a hole that it left.
+        holes = [is_ghost(thing.amodal, empty, median) for empty in pictures(_empty_frames(thing, timeline))]
+        if 2 * sum(holes) >= len(holes):
+            kept.append(replace(thing, amodal=fitted(thing.amodal, median)))
     return kept
 
 
@@ -90,14 +90,13 @@ def _disc(radius_px: int) -> NDArray[np.uint8]:
 
 
 def _spread(frames: Sequence[int]) -> list[int]:
-    """Some of the frames, evenly, in order."""
+    """Some of the frames, evenly, in order; none of none."""
     places = np.linspace(0, len(frames) - 1, min(_FRAMES_MAX, len(frames))).round().astype(int)
     return [frames[place] for place in places.tolist()]
 
 
-def _empty_frame(thing: StillObject, timeline: Timeline) -> int | None:
-    """The frame nearest to the object's stay, in which nothing is seen at its place; None if there is none."""
+def _empty_frames(thing: StillObject, timeline: Timeline) -> list[int]:
+    """Some frames out of the object's stay, in which nothing is seen at its place."""
     begin, end = thing.whole[0], thing.whole[-1]
-    outside = [frame for frame in range(len(timeline.rows)) if not begin <= frame <= end]
-    outside.sort(key=lambda frame: max(begin - frame, frame - end))
-    return next((frame for frame in outside if covered(timeline, frame, thing.amodal) < _EMPTY), None)
+    outside = (frame for frame in range(len(timeline.rows)) if not begin <= frame <= end)
+    return _spread([frame for frame in outside if covered(timeline, frame, thing.amodal) < _EMPTY])

@@ -20,9 +20,14 @@ from walt_train.cli import SCRIPT
 from walt_train.data import open_samples
 from walt_train.data.layers import sample_layers
 from walt_train.metrics.matching import Truth
+from walt_train.metrics.motion_baseline import MotionBaseline, plate_indices
 from walt_train.metrics.origin import read_origin
 from walt_train.metrics.swalt import SwaltError, SwaltSettings, Timeline, fuse, still_objects
 from walt_train.metrics.swalt_frames import StillFrame, hidden_frames
+from walt_train.metrics.swalt_refine import refined
+from walt_train.rwalt.dataset import Output, write_dataset
+from walt_train.rwalt.gl import RenderError
+from walt_train.rwalt.street import StreetConfig
 
 SETTINGS = SwaltSettings()
 CAR: Box = (100, 60, 200, 110)
@@ -253,3 +258,42 @@ def agreement(frames: Sequence[StillFrame], truths: Sequence[Truth]) -> Mapping[
             best = max(thing.amodal.iou(mask) for mask in truths[frame.frame].amodal)
             ious.setdefault(thing.track_id, []).append(best)
     return ious
+
+
+FRAMES, STEP_S = 24, 2.0
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A time-lapse in which cars stop at a red light, while others pass before them."""
+    folder = tmp_path_factory.mktemp("street")
+    config = StreetConfig(seed=24, frames=FRAMES, size_wh=(480, 270), fps=1 / STEP_S, light="day")
+    try:
+        assert max(write_dataset(config, Output(folder, "jpg"), workers=1)) == FRAMES
+    except RenderError as error:
+        pytest.skip(str(error))
+    return folder
+
+
+def test_from_exact_visible_masks_the_truth_is_exact(street: Path) -> None:
+    visible, truths, _ = exact(street)
+    line = timeline(visible, STEP_S)
+    objects = still_objects(line, SETTINGS)
+    ious = agreement(list(hidden_frames(line, objects, SETTINGS)), truths)
+    assert len(ious) >= 1
+    assert sum(map(len, ious.values())) >= 5
+    assert np.mean([iou for each in ious.values() for iou in each]) >= 0.99
+
+
+def test_from_silhouettes_of_motion_it_is_close(street: Path) -> None:
+    _, truths, pictures = exact(street)
+    eyes = MotionBaseline([pictures[index] for index in plate_indices(len(pictures), (480, 270))])
+    for index, picture in enumerate(pictures):
+        eyes.see(picture, STEP_S * index)
+    line = timeline(eyes.instances(), STEP_S)
+    objects = refined(still_objects(line, SETTINGS), line, lambda frames: (pictures[frame] for frame in frames))
+    assert len(objects) >= 1
+    ious = [
+        max(thing.amodal.iou(mask) for frame in thing.whole for mask in truths[frame].amodal) for thing in objects
+    ]
+    assert np.mean(ious) >= 0.9
