@@ -263,7 +263,10 @@ def _size(box_xyxy: NDArray[np.float64]) -> tuple[int, int]:
 
 def row_of(band: Band, cases: Sequence[Case], false_boxes: int, seed: int) -> Row:
     """The figures of those cases that are in the band."""
-    cases = [case for case in cases if case in band]
+    return _row(band, [case for case in cases if case in band], false_boxes, seed)
+
+
+def _row(band: Band, cases: Sequence[Case], false_boxes: int, seed: int) -> Row:
     hits = [case for case in cases if case.box_iou > 0]
     means, intervals = _means(_ious(cases), [case.object for case in cases], seed)
     matched, _ = _means(_ious(hits), [], seed)

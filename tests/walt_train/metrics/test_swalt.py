@@ -228,7 +228,7 @@ def test_another_detector_may_see_who_passes() -> None:
 
 
 def exact(street: Path) -> tuple[list[AmodalInstances], list[Truth], list[NDArray[np.uint8]]]:
-    """Exact visible masks, exact truth, pictures and hidden fractions of a rendered street."""
+    """Exact visible masks, exact truth and pictures of a rendered street."""
     samples = open_samples(street, split="all")
     visible, truths, pictures = [], [], []
     for index in range(len(samples)):
@@ -250,7 +250,7 @@ def exact(street: Path) -> tuple[list[AmodalInstances], list[Truth], list[NDArra
     return visible, truths, pictures
 
 
-def agreement(frames: Sequence[StillFrame], truths: Sequence[Truth]) -> Mapping[int]:
+def agreement(frames: Sequence[StillFrame], truths: Sequence[Truth]) -> Mapping[int, list[float]]:
     """By standing object, the IoU of its fused mask with the exact one of each frame."""
     ious: dict[int, list[float]] = {}
     for frame in frames:
