@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,6 +76,10 @@ class Ground:
         done.write_text(facts)
 
 
+QUICK = Ground(5, frames=240, later=24, size="640x360")
+"""Small, with enough seen whole to train on; none of those kept for judging."""
+
+
 def _call(program: str, *words: str) -> None:
     beside = Path(sys.executable).with_name(program)
     subprocess.run([str(beside), *words], check=True, stdout=subprocess.DEVNULL)
@@ -132,12 +137,16 @@ class Subject:
         results = self.found.values()
         return sum(one.false_boxes for one in results) / max(1, sum(one.frames for one in results))
 
-    def spread(self, gamma: float, kind: str) -> float:
-        """Standard deviation over seeds of the mean IoU x 100."""
+    def by_seed(self, gamma: float, kind: str) -> list[float]:
+        """The mean IoU x 100 of each seed, over all streets."""
         by_seed: dict[int, list[Case]] = {}
-        for (seed, _), one in self.found.items():
+        for (seed, _), one in sorted(self.found.items()):
             by_seed.setdefault(seed, []).extend(one.cases)
-        means = [mean_iou(cases, gamma, kind)[0] for cases in by_seed.values()]
+        return [mean_iou(cases, gamma, kind)[0] for cases in by_seed.values()]
+
+    def spread(self, gamma: float, kind: str) -> float:
+        """Standard deviation of `by_seed`."""
+        means = self.by_seed(gamma, kind)
         return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
 
 
@@ -196,9 +205,17 @@ def _one(name: str, method: Method, ground: Ground, seed: int, root: Path) -> Am
     if not found.is_file():
         clips = ground.clips(root)
         if method.material is not None:
-            clips = folder / f"clips-{plain}"
-            if not clips.is_dir():
-                method.material(folder, clips)
+            clips = made(method.material, folder, folder / f"clips-{plain}")
         result = judge(train(method.recipe, clips, seed, out), ground.truth(root))
         found.write_bytes(msgspec.json.encode(result))
     return msgspec.json.decode(found.read_bytes(), type=AmodalIou)
+
+
+def made(material: Callable[[Path, Path], None], ground: Path, clips: Path) -> Path:
+    """The folder with a method's own clip art; what an interrupted run left half done is made again."""
+    if not clips.is_dir():
+        partial = clips.with_name(f".{clips.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        material(ground, partial)
+        partial.rename(clips)
+    return clips

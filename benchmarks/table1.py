@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.contest import Ground, Method, Subject, gain, mean_iou, run_contest, shortened
+from benchmarks.contest import QUICK, Ground, Method, Subject, gain, mean_iou, run_contest, shortened
 from benchmarks.pictures import Bar, draw_bars
 from benchmarks.report import Report, arguments
 from walt_train.metrics.amodal_iou import GAMMAS
@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     grounds = [Ground(street) for street in args.streets]
     if args.quick:
-        grounds, args.seeds, args.steps = [Ground(args.streets[0], frames=200, later=30, size="640x360")], [0], 3
+        grounds, args.seeds, args.steps = [QUICK], [0], 3
     methods = {
         title: Method(shortened(find_recipe(f"{args.recipe}:{name}" if name else args.recipe), args.steps))
         for title, name in METHODS.items()
@@ -73,8 +73,11 @@ def _rows(report: Report, subjects: list[Subject]) -> None:
         cases = subject.mean_cases()
         for place, (kind, gamma) in enumerate((kind, gamma) for kind in ("box", "mask") for gamma in GAMMAS):
             found, count = mean_iou(cases, gamma, kind)
+            if not count:
+                continue
             what = f"{subject.name}: {kind} IoU at γ = {gamma:g}"
-            report.add(f"{what}, {count} cases of {len({case.object for case in cases})} objects", found, "points")
+            objects = {case.object for case in cases if case.occlusion >= gamma}
+            report.add(f"{what}, {count} cases of {len(objects)} objects", found, "points")
             report.add(
                 f"{what}, standard deviation over seeds", subject.spread(gamma, kind), "points", better="lower"
             )
@@ -88,6 +91,8 @@ def _differences(report: Report, subjects: list[Subject], *, is_quick: bool) -> 
     ours = subjects[-1].mean_cases()
     for gamma in GAMMAS:
         others = {subject.name: subject.mean_cases() for subject in subjects[:-1]}
+        if not mean_iou(ours, gamma, "mask")[1]:
+            continue
         best = max(others, key=lambda name: mean_iou(others[name], gamma, "mask")[0])
         points, interval = gain(ours, others[best], gamma, "mask")
         goal = GAIN_TARGET if gamma == max(GAMMAS) and not is_quick else None
@@ -100,11 +105,9 @@ def _differences(report: Report, subjects: list[Subject], *, is_quick: bool) -> 
 
 
 def _draw(subjects: list[Subject], path: Path) -> None:
-    bars = [
-        Bar(subject.name, tuple(mean_iou(subject.mean_cases(), gamma, "mask")[0] for gamma in GAMMAS))
-        for subject in subjects
-    ]
-    draw_bars(path, "Mask IoU x 100, misses 0", [f"γ = {gamma:g}" for gamma in GAMMAS], bars)
+    cases = [subject.mean_cases() for subject in subjects]
+    bars = [Bar(f"γ = {gamma:g}", [mean_iou(each, gamma, "mask")[0] for each in cases]) for gamma in GAMMAS]
+    draw_bars(path, "Mask IoU x 100, misses 0", [subject.name for subject in subjects], bars)
 
 
 if __name__ == "__main__":
