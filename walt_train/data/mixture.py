@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from walt_edge.contract.labels import Label
 from walt_train.data.coco import DataError
@@ -23,9 +24,7 @@ class MixedSamples:
     def __init__(self, parts: Sequence[Samples]) -> None:
         lengths = [len(part) for part in parts]
         if len(set(lengths)) != 1:
-            raise DataError(
-                f"data sets with epochs of {lengths} pictures cannot take turns: make them equal"
-            )
+            raise DataError(f"data sets with epochs of {lengths} pictures cannot take turns: make them equal")
         self.parts = tuple(parts)
 
     @property
@@ -56,4 +55,6 @@ class MixedSamples:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         place, part = divmod(index, len(self.parts))
-        return self.parts[part].sample(epoch, place)
+        sample = self.parts[part].sample(epoch, place)
+        # Composites are named by their number, which every data set counts for itself.
+        return replace(sample, name=f"{sample.name} of data set {part + 1}")

@@ -1,7 +1,8 @@
 """Backbones and their top-down path: one feature map at stride 4 that has seen the whole picture.
 
-A fixed camera's background never moves. The network is therefore shown three things: the picture, its difference
-from the empty scene, and where each pixel lies, which on one camera says how large and how far away things are.
+A fixed camera's background never moves. A network of one camera is therefore shown three things: the picture, its
+difference from the empty scene, and where each pixel lies, which there says how large and how far away things are. A
+network for any camera is shown the picture alone: the other two would be learned by heart.
 """
 
 from __future__ import annotations
@@ -33,25 +34,33 @@ def conv_bn(inside: int, outside: int, *, stride: int = 1, kernel: int = 3, grou
 class PictureInput(nn.Module):
     """Turns pixels into the network's input channels.
 
+    Args:
+        input_wh: Size of the letterboxed picture, pixels.
+        background: Whether the difference from the empty scene is shown.
+        position: Whether the place of each pixel is.
+
     Attributes:
         plate: The empty scene as the network would be shown it, (3, H, W) float32, BGR levels 0..255.
-        place: Column and row of every pixel, (2, H, W), -1..1.
+        columns: Place of every column, (1, 1, 1, W), -1..1.
+        rows: Place of every row, (1, 1, H, 1), -1..1.
+        channels: How many come out: 3 to 8.
     """
 
     plate: Tensor
-    place: Tensor
+    columns: Tensor
+    rows: Tensor
 
-    def __init__(self, input_wh: tuple[int, int], *, background: bool) -> None:
+    def __init__(self, input_wh: tuple[int, int], *, background: bool, position: bool = True) -> None:
         super().__init__()
         width, height = input_wh
-        self.background = background
-        self.channels = 8 if background else 5
+        self.background, self.position = background, position
+        self.channels = 3 + 3 * background + 2 * position
         self.register_buffer("plate", torch.full((3, height, width), _MEAN_LEVEL))
-        rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-        self.register_buffer("place", torch.stack([columns, rows]), persistent=False)
+        self.register_buffer("columns", torch.linspace(-1, 1, width).view(1, 1, 1, -1), persistent=False)
+        self.register_buffer("rows", torch.linspace(-1, 1, height).view(1, 1, -1, 1), persistent=False)
 
     def forward(self, pictures: Tensor, scenes: Tensor | None = None, windows: Tensor | None = None) -> Tensor:
-        """(B, H, W, 3) uint8 BGR to (B, 8 or 5, H, W) float32.
+        """(B, H, W, 3) uint8 BGR to (B, `channels`, H, W) float32.
 
         Args:
             pictures: What is seen.
@@ -60,19 +69,28 @@ class PictureInput(nn.Module):
                 sides; x1 < x0 in a mirrored one.
         """
         levels = pictures.permute(0, 3, 1, 2).float()
-        plate = self.plate if scenes is None else scenes.permute(0, 3, 1, 2).float()
         parts = [(levels - _MEAN_LEVEL) / _LEVEL_SPREAD]
         if self.background:
+            plate = self.plate if scenes is None else scenes.permute(0, 3, 1, 2).float()
             parts.append((levels - plate) / _DIFFERENCE_SPREAD)
-        place = self.place.expand(levels.shape[0], -1, -1, -1)
-        parts.append(place if windows is None else _inside(place, windows))
+        if self.position:
+            places = (self.columns, self.rows)
+            if windows is not None:
+                places = (_inside(self.columns, windows[:, 0::2]), _inside(self.rows, windows[:, 1::2]))
+            # Expanded one by one: a line of numbers is all that an exported network has to hold of each.
+            parts += [place.expand(len(levels), 1, *levels.shape[2:]) for place in places]
         return torch.cat(parts, dim=1)
 
 
-def _inside(place: Tensor, windows: Tensor) -> Tensor:
-    """(B, 2, H, W) places -1..1 of pictures, as places of the frames whose windows (B, 4) they show."""
-    low, high = (part[:, :, None, None] * 2 - 1 for part in (windows[:, :2], windows[:, 2:]))
-    return low + (place + 1) / 2 * (high - low)
+def _inside(places: Tensor, bounds: Tensor) -> Tensor:
+    """Places -1..1 along one side of pictures, (1, 1, ...), as places of the frames that they are windows of.
+
+    Args:
+        places: Of the input's columns or rows.
+        bounds: (B, 2) where its ends lie in the frame, in parts of the frame's side.
+    """
+    low, high = (bounds * 2 - 1).view(-1, 2, 1, 1, 1).unbind(dim=1)
+    return low + (places + 1) / 2 * (high - low)
 
 
 class ResidualBlock(nn.Module):

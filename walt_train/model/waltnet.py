@@ -96,7 +96,7 @@ class WaltNet(nn.Module):
         assert network.anchors_wh, "anchors are fitted before a network is built"
         self.network = network
         width = network.feature_channels
-        self.input = PictureInput(network.input_wh, background=network.background)
+        self.input = PictureInput(network.input_wh, background=network.background, position=network.position)
         self.backbone = Backbone(self.input.channels, network.backbone, width)
         self.proposal_head = ProposalHead(width, len(network.anchors_wh), network.proposal_stride // STRIDE)
         self.box_head = BoxHead(width, network.box_width, visible=network.visible_box)

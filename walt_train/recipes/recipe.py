@@ -30,6 +30,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         box_target: Whether boxes hold the whole object, or what is seen of it.
         visible_box: Whether the box of what is seen is regressed beside it; the network then has a fifth output.
         background: Whether the network is told the camera's empty scene.
+        position: Whether it is told where each pixel lies, which says much on one camera and misleads on another.
     """
 
     input_wh: tuple[int, int]
@@ -48,6 +49,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     box_target: Literal["amodal", "visible"] = "amodal"
     visible_box: bool = False
     background: bool = True
+    position: bool = True
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):

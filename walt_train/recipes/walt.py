@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from walt_train.recipes.parts import EdgeBackbone, MmBackbone, WaltBranch
 from walt_train.recipes.recipe import Network, Recipe, Training
 
@@ -76,3 +78,16 @@ def walt_edge_small() -> Recipe:
             validation=200,
         ),
     )
+
+
+def walt_edge_general() -> Recipe:
+    """The edge network for any camera, within the same budget: it is shown the picture alone.
+
+    Neither the empty scene, which a new camera does not have yet, nor the place of a pixel: the height of the horizon
+    and the size of things at each row belong to one camera, and of the few that train it the network would learn
+    them by heart. Windows reach further than on one camera, since others stand nearer.
+    """
+    small = walt_edge_small()
+    network = msgspec.structs.replace(small.network, background=False, position=False)
+    training = msgspec.structs.replace(small.training, window_chance=0.6, window=(0.35, 1.0))
+    return Recipe(name="walt_edge_general", network=network, training=training)

@@ -15,12 +15,17 @@ def other(count: int = 8) -> Shapes:
 def test_they_take_turns_and_none_is_left_out() -> None:
     mixed = MixedSamples([Shapes(), other()])
     names = [mixed.sample(0, index).name for index in range(len(mixed))]
-    assert len(set(names)) == len(mixed) == 16
-    assert names[::2] == [Shapes().sample(0, index).name for index in range(8)]
-    assert names[1::2] == [other().sample(0, index).name for index in range(8)]
-    assert mixed.sample(2, 1).name == other().sample(2, 0).name
+    assert names[::2] == [f"{Shapes().sample(0, index).name} of data set 1" for index in range(8)]
+    assert names[1::2] == [f"{other().sample(0, index).name} of data set 2" for index in range(8)]
+    assert mixed.sample(2, 1).name == f"{other().sample(2, 0).name} of data set 2"
     with pytest.raises(IndexError, match="sample 16 of 16"):
         mixed.sample(0, 16)
+
+
+def test_pictures_of_several_data_sets_never_share_a_name() -> None:
+    """Who judges takes a name that comes again for the end of the data."""
+    mixed = MixedSamples([Shapes(), Shapes(), Shapes()])
+    assert len({mixed.sample(0, index).name for index in range(len(mixed))}) == len(mixed)
 
 
 def test_the_name_tells_parts_and_their_order() -> None:

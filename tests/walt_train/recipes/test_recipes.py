@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import msgspec
 import pytest
 import torch
@@ -15,6 +17,7 @@ from walt_train.recipes import (
     WaltBranch,
     demo,
     find_recipe,
+    walt_edge_general,
     walt_edge_small,
     walt_paper,
 )
@@ -29,8 +32,9 @@ def built(network: Network) -> WaltNet:
     return WaltNet(msgspec.structs.replace(network, anchors_wh=anchors))
 
 
-def test_the_edge_network_keeps_its_budget() -> None:
-    network = walt_edge_small().network
+@pytest.mark.parametrize("recipe", [walt_edge_small, walt_edge_general])
+def test_the_edge_network_keeps_its_budget(recipe: Callable[[], Recipe]) -> None:
+    network = recipe().network
     assert (network.input_wh, network.candidates) == ((640, 384), 30)
     net = built(network)
     parts = measure_parts(net)
@@ -38,6 +42,17 @@ def test_the_edge_network_keeps_its_budget() -> None:
     assert measure_gflops(net) == pytest.approx(sum(parts.values()))
     assert 0.85 * MOST_GFLOPS < sum(parts.values()) <= MOST_GFLOPS
     assert count_parameters(net) <= MOST_PARAMETERS
+
+
+def test_the_general_network_sees_the_picture_alone() -> None:
+    """What it answers depends on no camera's empty scene and, but for the border, on no place in the picture."""
+    net = built(walt_edge_general().network)
+    assert net.input.channels == 3
+    pictures = torch.randint(0, 256, (1, 384, 640, 3), dtype=torch.uint8)
+    shown = net.input(pictures)
+    assert torch.equal(net.input(pictures, torch.zeros_like(pictures), torch.tensor([[0.2, 0.2, 0.5, 0.5]])), shown)
+    moved = net.input(pictures.roll((32, 64), dims=(1, 2)))
+    assert torch.equal(moved, shown.roll((32, 64), dims=(2, 3)))
 
 
 def test_flops_are_counted_as_products_and_sums() -> None:
@@ -74,7 +89,9 @@ def test_a_recipe_is_text_and_back(name: str) -> None:
 
 
 def test_an_unknown_recipe_is_told_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="no recipe 'huge': there are demo, walt_edge_small, walt_paper"):
+    with pytest.raises(
+        UsageError, match="no recipe 'huge': there are demo, walt_edge_small, walt_edge_general, walt_paper"
+    ):
         find_recipe("huge")
 
 
