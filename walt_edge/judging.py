@@ -217,7 +217,7 @@ class Judge:
         """Keeps crops of the anonymised frame where they are better than what is kept already."""
         for sighting in sightings:
             dossier = self._dossiers.get(sighting.track_id)
-            if dossier is None or not self._settings.keep_doubtful and set(sighting.reasons) - _PENDING:
+            if dossier is None or (not self._settings.keep_doubtful and set(sighting.reasons) - _PENDING):
                 continue
             if image.filled_fraction(sighting.silhouette) > self._filled_max(sighting.label):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from walt_edge.contract.labels import Label
 from walt_train.clipart.chance import Chance
 from walt_train.clipart.height import HeightLine
 from walt_train.clipart.material import Material, Pool
-from walt_train.clipart.pieces import Box, Cutout
+from walt_train.clipart.pieces import Box, Cutout, Post
 from walt_train.clipart.settings import ComposeSettings
 
 _ATTEMPTS = 8
@@ -91,6 +92,10 @@ def _propose(
 ) -> Spot | None:
     anchor = chance.pick(spots) if spots and chance.happens(settings.cluster_chance) else None
     pool = material.pools[backdrop] if chance.happens(_MATCHING_CHANCE) else material.everything
+    if material.posts and chance.happens(settings.behind_chance):
+        cutout = material.cutouts[_draw(material, pool, settings, None, chance)]
+        line = material.height_lines.get(cutout.label)
+        return None if line is None else _behind(cutout, line, chance.pick(material.posts), material.frame_wh, chance)
     moves = settings.placement == "spread" or (settings.placement == "mixed" and chance.happens(0.5))
     if not moves:
         near = anchor.box_xyxy if anchor else None
@@ -146,19 +151,43 @@ def _move(
     cutout: Cutout, line: HeightLine | None, anchor: Spot | None, frame_wh: tuple[int, int], chance: Chance
 ) -> Spot | None:
     """Somewhere on the ground, or beside and before or behind the anchor; None where it would not fit there."""
-    x0, y0, x1, y1 = cutout.box_xyxy
     row = _row(cutout.box_xyxy, line, anchor, chance)
-    scale = _ONE if line is None else line.scaled_height(row) * _ONE // max(1, line.scaled_height(y1))
-    width, height = _scaled(x1 - x0, scale), _scaled(y1 - y0, scale)
-    if not _SCALE_RANGE[0] <= scale <= _SCALE_RANGE[1] or height < _HEIGHT_MIN_PX:
-        return None
+    scale = _scale_at(cutout, line, row)
     if anchor is None:
-        centre = chance.below(frame_wh[0])
-    else:
-        left, _, right, _ = anchor.box_xyxy
-        reach = (right - left + width) // 4
-        centre = (left + right) // 2 + chance.between(-reach, reach)
-    if not 0 <= centre < frame_wh[0]:
+        return _stand_at(cutout, chance.below(frame_wh[0]), row, scale, frame_wh)
+    left, _, right, _ = anchor.box_xyxy
+    width = _scaled(cutout.box_xyxy[2] - cutout.box_xyxy[0], scale)
+    reach = (right - left + width) // 4
+    return _stand_at(cutout, (left + right) // 2 + chance.between(-reach, reach), row, scale, frame_wh)
+
+
+def _behind(cutout: Cutout, line: HeightLine, post: Post, frame_wh: tuple[int, int], chance: Chance) -> Spot | None:
+    """Somewhere on the ground behind a static thing, at least touched by it; None where there is no such place."""
+    left, top, right, bottom = post.mask.box_xyxy
+    # Whose feet are this much lower than the thing's lower end still reaches up to it.
+    tall = line.scaled_height(min(max(bottom, line.top), line.bottom)) // _ONE
+    nearest = frame_wh[1] if math.isinf(post.ground_y) else math.ceil(post.ground_y)
+    first, last = max(line.top, top + 1), min(line.bottom, nearest - 1, bottom + tall)
+    if first > last:
+        return None
+    row = chance.between(first, last)
+    scale = _scale_at(cutout, line, row)
+    half = _scaled(cutout.box_xyxy[2] - cutout.box_xyxy[0], scale) // 2
+    return _stand_at(cutout, chance.between(left - half, right + half), row, scale, frame_wh)
+
+
+def _scale_at(cutout: Cutout, line: HeightLine | None, row: int) -> int:
+    """Of an object's pixels where it touches the ground at a row, times 65,536."""
+    if line is None:
+        return _ONE
+    return line.scaled_height(row) * _ONE // max(1, line.scaled_height(cutout.box_xyxy[3]))
+
+
+def _stand_at(cutout: Cutout, centre: int, row: int, scale: int, frame_wh: tuple[int, int]) -> Spot | None:
+    """The object there; None outside the frame, and where it would be scaled too far or too small."""
+    x0, y0, x1, y1 = cutout.box_xyxy
+    width, height = _scaled(x1 - x0, scale), _scaled(y1 - y0, scale)
+    if not _SCALE_RANGE[0] <= scale <= _SCALE_RANGE[1] or height < _HEIGHT_MIN_PX or not 0 <= centre < frame_wh[0]:
         return None
     left = centre - width // 2
     return stand(cutout, (left, row - height, left + width, row), scale)

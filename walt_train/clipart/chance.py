@@ -31,6 +31,7 @@ class Purpose(enum.IntEnum):
     ORDER = 3
     LIGHT = 4
     FRAMES = 5
+    HOLES = 6
 
 
 class Chance:

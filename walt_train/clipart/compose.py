@@ -39,8 +39,10 @@ def compose(material: Material, settings: ComposeSettings, seed: int, epoch: int
     layers = shown(stack(spots, material.posts, settings.order, window), window)
     objects, static = described(layers, window)
     backdrop = material.backdrops[place]
+    scene = _with_something(backdrop, settings, Chance(seed, epoch, index, Purpose.HOLES))
+    light = Chance(seed, epoch, index, Purpose.LIGHT)
     return AmodalSample(
-        image_bgr=_paint(backdrop, layers, window, settings, Chance(seed, epoch, index, Purpose.LIGHT)),
+        image_bgr=_paint(scene, backdrop, layers, window, settings, light),
         objects=objects,
         static=static,
         name=f"composite {index} of epoch {epoch}, seed {seed}",
@@ -102,8 +104,24 @@ def _cut(extent: tuple[int, int], side: int, chance: Chance) -> _Cut:
     return chance.pick(possible) if possible else _Cut(None, True, _WHOLE)
 
 
+def _with_something(backdrop: Backdrop, settings: ComposeSettings, chance: Chance) -> NDArray[np.uint8]:
+    """The plate, or the plate with pieces of itself where nobody knows what the camera will show."""
+    if backdrop.guessed is None or not backdrop.guessed.size or not chance.happens(settings.hole_chance):
+        return backdrop.image_bgr
+    scene = backdrop.image_bgr.copy()
+    pixels = scene.reshape(-1, 3)
+    away = chance.below(len(pixels))
+    pixels[backdrop.guessed] = backdrop.image_bgr.reshape(-1, 3)[(backdrop.guessed + away) % len(pixels)]
+    return scene
+
+
 def _paint(
-    backdrop: Backdrop, layers: Sequence[Layer], window: Box, settings: ComposeSettings, chance: Chance
+    plate: NDArray[np.uint8],
+    backdrop: Backdrop,
+    layers: Sequence[Layer],
+    window: Box,
+    settings: ComposeSettings,
+    chance: Chance,
 ) -> NDArray[np.uint8]:
     """Farthest first; each object shades the ground before it stands on it, static things are the plate's own."""
     strength = chance.between(0, round(settings.shadow * 256))
@@ -111,7 +129,7 @@ def _paint(
     light = light_table(NO_GAIN + chance.between(-reach, reach), chance.between(-reach, reach) // 2)
     own = round(settings.clip_jitter * 256)
     x0, y0, x1, y1 = window
-    scene = backdrop.image_bgr[y0:y1, x0:x1]
+    scene = plate[y0:y1, x0:x1]
     picture = scene.copy()
     for layer in reversed(layers):
         if isinstance(layer, Curtain):

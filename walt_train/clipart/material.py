@@ -143,6 +143,7 @@ class Material:
         for backdrop in self.backdrops:
             digest.update(repr((backdrop.plate_id, backdrop.hour, backdrop.source)).encode())
             digest.update(backdrop.image_bgr.tobytes())
+            digest.update(b"-" if backdrop.guessed is None else backdrop.guessed.astype("<i8").tobytes())
         for post in self.posts:
             digest.update(repr((post.mask.box_xyxy, post.ground_y)).encode() + post.alpha.tobytes())
         return digest.hexdigest()

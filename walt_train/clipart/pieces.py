@@ -71,6 +71,7 @@ class Backdrop:
         utc_us: When it was finished.
         light: Its light everywhere; None where nobody measured.
         source: `median` of many frames, or one `frame`.
+        guessed: Flat indices of the pixels that no plate knows and that were filled from around; None for none.
     """
 
     image_bgr: NDArray[np.uint8]
@@ -79,6 +80,7 @@ class Backdrop:
     utc_us: int
     light: LightMap | None = None
     source: Literal["median", "frame"] = "median"
+    guessed: NDArray[np.intp] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

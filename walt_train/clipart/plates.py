@@ -21,12 +21,15 @@ def trusted(known: Mask) -> Mask:
     return np.asarray(cv2.dilate((~known).astype(np.uint8), disc) == 0, dtype=bool)
 
 
-def fill_unknown(images: Sequence[NDArray[np.uint8]], known: Sequence[Mask]) -> NDArray[np.uint8]:
+def fill_unknown(images: Sequence[NDArray[np.uint8]], known: Sequence[Mask]) -> tuple[NDArray[np.uint8], Mask]:
     """The first plate with its unknown pixels filled from the others, in order, then from known pixels near by.
 
     Args:
         images: (H, W, 3) uint8 each; the first is the one to fill.
         known: (H, W) bool each; at least one pixel is known in one of them.
+
+    Returns:
+        The plate, and (H, W) bool which of its pixels none of them knows.
     """
     filled, seen = images[0].copy(), known[0].copy()
     for image, mask in zip(images[1:], known[1:], strict=True):
@@ -35,10 +38,9 @@ def fill_unknown(images: Sequence[NDArray[np.uint8]], known: Sequence[Mask]) -> 
         new = mask & ~seen
         filled[new] = image[new]
         seen |= new
-    if seen.all():
-        return filled
-    filled[~seen] = _spread(filled, seen)[~seen]
-    return filled
+    if not seen.all():
+        filled[~seen] = _spread(filled, seen)[~seen]
+    return filled, ~seen
 
 
 def _spread(image: NDArray[np.uint8], seen: Mask) -> NDArray[np.uint8]:

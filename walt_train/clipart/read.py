@@ -36,17 +36,19 @@ class PlateView:
         plate: Its record.
         image_bgr: (H, W, 3) uint8, unknown pixels filled.
         known: (H, W) bool, where it can be trusted.
+        guessed: (H, W) bool, pixels that no plate of the camera knows.
         light: Its light.
     """
 
     plate: Plate
     image_bgr: NDArray[np.uint8]
     known: Mask
+    guessed: Mask
     light: LightMap
 
 
 def read_plates(folder: Path, clipart: ClipArt) -> list[PlateView]:
-    """Every plate, unknown pixels filled from those that serve as backdrops.
+    """Every plate, unknown pixels filled from those that serve as backdrops, then from older ones.
 
     Raises:
         ClipArtError: An image or a mask is malformed, or no plate knows any pixel.
@@ -60,16 +62,19 @@ def read_plates(folder: Path, clipart: ClipArt) -> list[PlateView]:
         raise ClipArtError(f"no plate in {folder} knows any pixel: mine a longer recording")
     filled = []
     for place, plate in enumerate(plates):
-        sources = [other for other in range(len(plates)) if other == place or id(plates[other]) in current]
-        sources.sort(
+        sources = sorted(
+            range(len(plates)),
             key=lambda other: (  # of the loop's plate, at once
+                # An older one may show what has left since: it serves where all others know nothing.
+                other != place and id(plates[other]) not in current,
                 hours_apart(plate.header.hour, plates[other].header.hour),
                 other != place,
                 plates[other].source == "frame",
-            )
+            ),
         )
         filled.append(fill_unknown([images[other] for other in sources], [known[other] for other in sources]))
-    return [PlateView(*facts) for facts in zip(plates, filled, known, light_maps(filled), strict=True)]
+    images, guessed = [image for image, _ in filled], [mask for _, mask in filled]
+    return [PlateView(*facts) for facts in zip(plates, images, known, guessed, light_maps(images), strict=True)]
 
 
 def newest(plates: Iterable[Plate]) -> list[Plate]:
@@ -95,7 +100,13 @@ def backdrops(views: Sequence[PlateView]) -> Iterable[Backdrop]:
         if id(view.plate) in current:
             header = view.plate.header
             yield Backdrop(
-                view.image_bgr, view.plate.id, header.hour, header.captured.utc_us, view.light, view.plate.source
+                view.image_bgr,
+                view.plate.id,
+                header.hour,
+                header.captured.utc_us,
+                view.light,
+                view.plate.source,
+                np.flatnonzero(view.guessed),
             )
 
 

@@ -25,6 +25,9 @@ class ComposeSettings:
         cluster_chance: That an object is put near one that is there already.
         crop_chance: That a window of 0.6 to 1 of the frame is taken instead of all of it.
         frame_chance: That the background is a real frame with the moving things erased, where there are such.
+        behind_chance: That an object is put behind a static thing, where there are such.
+        hole_chance: That what no plate knows shows any piece of the scene instead of a smooth filling: the camera
+            will show something there, and it must not be taken for an object.
         harmonise: Whether an object's colours are brought from the light it was seen in to that of its new place.
         by_confidence: Whether a clip is drawn the more often, the surer it is that nothing hides a part of it.
         shadow: How much light the deepest contact shadow takes; 0 for none.
@@ -38,6 +41,8 @@ class ComposeSettings:
     cluster_chance: float = 0.6
     crop_chance: float = 0.0
     frame_chance: float = 0.5
+    behind_chance: float = 0.15
+    hole_chance: float = 0.7
     harmonise: bool = True
     by_confidence: bool = True
     shadow: float = 0.4
@@ -56,7 +61,7 @@ class ComposeSettings:
             raise UsageError(f"placement '{self.placement}' is none of {', '.join(PLACEMENTS)}")
         if not 1 <= self.objects[0] <= self.objects[1]:
             raise UsageError(f"{self.objects[0]} to {self.objects[1]} objects: give 1 or more, the fewer first")
-        for name in ("cluster_chance", "crop_chance", "frame_chance"):
+        for name in ("cluster_chance", "crop_chance", "frame_chance", "behind_chance", "hole_chance"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} {getattr(self, name):g} is not between 0 and 1")
         for name in ("shadow", "light_jitter", "clip_jitter"):

@@ -26,7 +26,7 @@ def choose_threshold(frames: Iterable[tuple[AmodalInstances, AmodalSample]]) -> 
 
     As in COCO, the surest prediction chooses first, the object of its class that it covers best; so the hits at any
     threshold are the first of one list. Objects that the metric does not count (too small, too hidden) neither reward
-    nor punish who finds them. Of thresholds that are equally good the highest is meant.
+    nor punish who finds them.
 
     Args:
         frames: Predictions at a low threshold, and the truth.

@@ -96,5 +96,5 @@ def test_a_tight_patch_is_the_same_mask(mask: Mask, x: int, y: int) -> None:
     tight = patch.tight()
     np.testing.assert_array_equal(tight.full(40, 40), patch.full(40, 40))
     for side in (0, 1):
-        edges = tight.mask.any(axis=side)
+        edges = np.atleast_1d(tight.mask.any(axis=side))
         assert edges.size == 0 or (edges[0] and edges[-1])

@@ -20,6 +20,7 @@ from walt_train.clipart.arrange import Spot, arrange
 from walt_train.clipart.chance import Chance, Purpose
 from walt_train.clipart.compose import compose
 from walt_train.clipart.material import Material, load_material
+from walt_train.clipart.pieces import Post, soft_edge
 from walt_train.clipart.settings import TRAINING, ComposeSettings, Order, Placement
 from walt_train.clipart.stack import cut_sticker
 from walt_train.data.composites import CompositeSamples
@@ -72,7 +73,47 @@ def test_another_process_makes_the_same(folder: Path, material: Material) -> Non
 
 def test_composites_are_what_they_always_were(material: Material) -> None:
     """Drawn clip art, whole numbers and Philox: the same on every machine. A change needs a new name for the data."""
-    assert digest(material, TRAINING, 12) == "353398b0d7d93bd9fe626d26d28ca18a770ee32cb63be8af6a78c720c72533db"
+    assert digest(material, TRAINING, 12) == "95ec9d0a2ef0eae67d0705b3039d61464da952eac02c8c2d9ad2667d00ad743d"
+
+
+def test_what_no_plate_knows_shows_pieces_of_the_scene(material: Material) -> None:
+    """The camera will show something there; only there the background changes from composite to composite."""
+    hole = np.zeros(FRAME_WH[::-1], bool)
+    hole[20:60, 100:180] = True
+    backdrops = tuple(replace(one, guessed=np.flatnonzero(hole)) for one in material.backdrops[:1])
+    holed = replace(material, backdrops=backdrops)
+    always, never = (replace(PLAIN, hole_chance=chance) for chance in (1.0, 0.0))
+    shown = []
+    for index in range(6):
+        sample, plain = compose(holed, always, 1, 0, index), compose(holed, never, 1, 0, index)
+        free = np.ones_like(hole)
+        for thing in sample.objects:
+            free &= ~PatchMask.full(thing.amodal, *hole.shape)
+        free[:, :2] = free[:, -2:] = False
+        changed = (sample.image_bgr != plain.image_bgr).any(axis=2)
+        assert not changed[~hole].any(), "soft edges let nothing of it out of the hole"
+        shown.append(sample.image_bgr[30, 110])
+        assert (changed[hole & free].mean() if (hole & free).any() else 1) > 0.5
+    assert len({bytes(pixel) for pixel in shown}) > 2
+
+
+def test_objects_are_put_behind_static_things(material: Material) -> None:
+    pole = np.zeros(FRAME_WH[::-1], bool)
+    pole[60:150, 150:158] = True
+    post = Post(PatchMask.from_full(pole), soft_edge(np.ones((92, 10), bool)), 150.0)
+    planted = replace(material, posts=(post,))
+    touched = {}
+    for chance in (0.0, 1.0):
+        settings = replace(PLAIN, placement="spread", behind_chance=chance, objects=(4, 4))
+        samples = [compose(planted, settings, 5, 0, index) for index in range(30)]
+        hidden = [
+            thing.amodal.intersection(post.mask) > 0 and any(nearer <= place for nearer, _ in sample.static)
+            for sample in samples
+            for place, thing in enumerate(sample.objects)
+        ]
+        touched[chance] = sum(hidden) / len(hidden)
+    assert touched[1.0] > 3 * touched[0.0]
+    assert touched[1.0] > 0.6
 
 
 def test_order_of_making_does_not_matter(material: Material) -> None:

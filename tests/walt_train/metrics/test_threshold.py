@@ -1,4 +1,4 @@
-"""One threshold: the best F1, the higher of equals, and an answer where the data says nothing."""
+"""One threshold: nearly the best F1, the lowest such, and an answer where the data says nothing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ TWO = truth((PERSON, A), (PERSON, B))
     [
         pytest.param([(PERSON, A), (PERSON, B), (PERSON, FAR)], [0.75, 0.5, 0.25], 0.375, id="false one below"),
         pytest.param([(PERSON, FAR), (PERSON, A), (PERSON, B)], [0.75, 0.5, 0.25], 0.25, id="false one above"),
-        # 2/3 with one of one (2 of 1 + 2), 2/3 again with two of four: the higher.
+        # 2/3 with one of one (2 of 1 + 2), 2/3 again with two of four: the one that finds more.
         pytest.param(
             [(PERSON, A), (PERSON, FAR), (PERSON, FAR), (PERSON, B)],
             [0.75, 0.5, 0.5, 0.25],
-            0.625,
-            id="ties go to the higher",
+            0.25,
+            id="ties go to the lower",
         ),
         pytest.param([(VEHICLE, A), (PERSON, B)], [0.75, 0.5], 0.5, id="another class is no hit"),
         pytest.param([(PERSON, A), (PERSON, A), (PERSON, B)], [0.75, 0.5, 0.5], 0.5, id="a second box is no hit"),
@@ -84,3 +84,16 @@ def test_the_order_of_predictions_does_not_matter(
     )
     assert one == other
     assert 0 < one <= 1
+
+
+@pytest.mark.parametrize(("false_ones", "threshold"), [(1, 0.2), (4, 0.7)])
+def test_a_little_precision_is_given_for_whom_a_higher_threshold_would_miss(
+    false_ones: int, threshold: float
+) -> None:
+    """Forty are found at 0.9; false boxes come at 0.5, one more object behind them at 0.2."""
+    places: list[Box] = [(35 * x, 35 * y, 35 * x + 33, 35 * y + 33) for y in range(5) for x in range(9)]
+    boxes, away = places[:41], places[41 : 41 + false_ones]
+    things = [(PERSON, box) for box in (*boxes[:40], *away, boxes[40])]
+    seen = found(*things, scores=[0.9] * 40 + [0.5] * false_ones + [0.2])
+    everyone = truth(*((PERSON, box) for box in boxes))
+    assert choose_threshold([(seen, everyone)]) == pytest.approx(threshold)
