@@ -63,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
     frames = [_looked_at(detector, pictures, shot) for shot in _with_bar(_shots(source), "looking")]
     if not frames:
         raise CameraError(f"{args.input} has no frame: give a longer video")
-    write_predictions(args.out, Predictions(model=detector.manifest.name, frames=frames))
+    write_predictions(
+        args.out, Predictions(model=detector.manifest.name, model_sha256=detector.sha256, frames=frames)
+    )
     count = sum(len(frame.instances) for frame in frames)
     print(f"{count} instances in {len(frames)} frames by {detector.manifest.name}: {args.out}")  # noqa: T201 - the answer
     return 0

@@ -54,9 +54,10 @@ class FramePrediction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Predictions(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole recording, and the model that looked at it."""
+    """A whole recording, and the model that looked at it: its name, and the sha256 of its bundle where it has one."""
 
     model: str
+    model_sha256: str = ""
     frames: list[FramePrediction]
     categories: list[dict[str, Any]] = msgspec.field(default_factory=coco_categories)
     version: int = 1

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector-sha256",
         default="",
         metavar="SHA",
-        help="names the frozen detector, who may not be judged by this",
+        help="names the frozen detector, who may not be judged by this (the timeline's own)",
     )
     add("--fps", type=float, default=10.0, metavar="F", help="of the timeline (10); 0.1 is a time-lapse")
     add("--still", type=float, default=defaults.still_s, metavar="S", help=f"least stay ({defaults.still_s:g} s)")
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         )
     origin = SwaltOrigin(
         detector=predictions.model,
-        detector_sha256=args.detector_sha256.lower(),
+        detector_sha256=args.detector_sha256.lower() or predictions.model_sha256,
         timeline_sha256=hashlib.sha256(args.timeline.read_bytes()).hexdigest(),
         objects=len(objects),
         whole_frames_min=settings.whole_frames_min,

@@ -42,6 +42,7 @@ def test_an_image(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str
     assert detect("--model", model, "--input", tmp_path / "street.png", "--out", out) == 0
     assert f"2 instances in 1 frames by demo-1: {out}" in capsys.readouterr().out
     predictions = read_predictions(out)
+    assert predictions.model_sha256 == Detector.load(model).sha256
     assert predictions.model == "demo-1"
     (frame,) = predictions.frames
     assert (frame.file_name, frame.frame, frame.width, frame.height) == ("street.png", 0, 640, 384)
