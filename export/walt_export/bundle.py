@@ -6,6 +6,7 @@ import hashlib
 import logging
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict
 
 import cv2
 import msgspec
@@ -18,8 +19,9 @@ from walt_edge.contract.predictions import Predictions, frame_prediction
 from walt_edge.runtimes.network import Network, look
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 from walt_export.errors import ExportError
+from walt_export.half import Weights, in_half, round_weights, rounding_figures
 from walt_export.onnx import OPSET, export_onnx
-from walt_export.parity import Parity, TorchNetwork, check_parity
+from walt_export.parity import TorchNetwork, check_parity
 from walt_train.engine.checkpoint import CheckpointManifest, load_model
 from walt_train.engine.plan import CHECKPOINT
 
@@ -27,13 +29,21 @@ GOLDEN = "golden"
 _log = logging.getLogger(__name__)
 
 
-def make_bundle(checkpoint: Path, out: Path, *, golden: Path | None = None) -> tuple[BundleManifest, str]:
+class _Judged(TypedDict):
+    size_wh: tuple[int, int]
+    score_threshold: float
+
+
+def make_bundle(
+    checkpoint: Path, out: Path, *, golden: Path | None = None, weights: Weights = "auto"
+) -> tuple[BundleManifest, str]:
     """Exports a checkpoint, proves that it answers as before, and writes the bundle.
 
     Args:
         checkpoint: The file, or the folder that holds `checkpoint.pt`.
         out: The bundle's file.
         golden: Folder of the golden pictures; None takes `golden` beside the checkpoint.
+        weights: How they are stored; `auto` rounds them to float16 where that keeps an edge network's file small.
 
     Returns:
         The bundle's manifest and its sha256.
@@ -47,17 +57,16 @@ def make_bundle(checkpoint: Path, out: Path, *, golden: Path | None = None) -> t
     net, source = load_model(file)
     golden_files = read_golden(golden or file.parent / GOLDEN)
     pictures = {name: _decoded(name, data) for name, data in golden_files.items()}
-    model = export_onnx(net)
+    stored = round_weights(net) if in_half(weights, source.parameters) else net
+    model = export_onnx(stored)
     # One thread: the answers are compared on other machines, and must not depend on this one's cores.
     runtime = WaltOnnx(model, size_wh=source.size_wh, device="cpu", threads=1)
-    parity = check_parity(
-        TorchNetwork(net),
-        runtime,
-        list(pictures.values()),
-        size_wh=source.size_wh,
-        score_threshold=source.score_threshold,
-    )
-    manifest = _manifest(source, hashlib.sha256(file.read_bytes()).hexdigest(), list(pictures), parity)
+    judged: _Judged = {"size_wh": source.size_wh, "score_threshold": source.score_threshold}
+    seen = list(pictures.values())
+    figures = check_parity(TorchNetwork(stored), runtime, seen, **judged).figures()
+    if stored is not net:
+        figures |= rounding_figures(TorchNetwork(net), TorchNetwork(stored), seen, **judged)
+    manifest = _manifest(source, hashlib.sha256(file.read_bytes()).hexdigest(), list(pictures), figures)
     files = {MODEL: model, **golden_files, **_answers(runtime, manifest, pictures)}
     return manifest, write_bundle(out, manifest, files)
 
@@ -86,7 +95,7 @@ def _answers(network: Network, manifest: BundleManifest, pictures: dict[str, NDA
 
 
 def _manifest(
-    source: CheckpointManifest, checkpoint_sha256: str, golden: list[str], parity: Parity
+    source: CheckpointManifest, checkpoint_sha256: str, golden: list[str], parity: dict[str, float]
 ) -> BundleManifest:
     by_title = {label.title: label for label in Label}
     unknown = sorted(set(source.classes) - set(by_title))
@@ -102,7 +111,7 @@ def _manifest(
         opset=OPSET,
         parameters=source.parameters,
         gflops=source.gflops,
-        parity=parity.figures(),
+        parity=parity,
         lineage=Lineage(
             checkpoint_sha256=checkpoint_sha256,
             data_sha256=source.data_sha256,

@@ -13,6 +13,7 @@ import torch
 
 from walt_edge.runtimes.walt_onnx import INPUT
 from walt_export.errors import ExportError
+from walt_export.narrow import narrow
 from walt_export.traceable import TraceableWaltNet
 from walt_train.model.waltnet import WaltNet
 
@@ -40,6 +41,7 @@ def export_onnx(net: WaltNet) -> bytes:
     assert program is not None
     model = program.model_proto
     _strip(model)
+    narrow(model)
     _check(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data

@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--golden", type=Path, metavar="FOLDER", help="golden pictures, *.png (default: golden beside the checkpoint)"
     )
+    add(
+        "--weights",
+        choices=("auto", "float32", "float16"),
+        default="auto",
+        help="how they are stored; auto: float16 where that keeps an edge network's file below 12 MB (%(default)s)",
+    )
     add("--trt", action="store_true", help="for TensorRT")
 
 
@@ -43,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     check_out(out)
     from walt_export.bundle import make_bundle  # torch takes seconds: not before it is clear that it is needed
 
-    manifest, sha256 = make_bundle(checkpoint, out, golden=args.golden)
+    manifest, sha256 = make_bundle(checkpoint, out, golden=args.golden, weights=args.weights)
     figures = ", ".join(f"{name} {value:g}" for name, value in manifest.parity.items())
     print(f"{manifest.name} of {checkpoint}: {out}, sha256 {sha256[:12]}; against torch: {figures}")  # noqa: T201
     return 0
