@@ -60,11 +60,14 @@ class Ground:
         return root / str(self.street) / "truth"
 
     def prepare(self, root: Path) -> None:
-        """Renders and mines it, unless that has been done."""
+        """Renders and mines it, unless that has been done; what was made of another ground there is removed."""
         done = root / str(self.street) / "ground.json"
         facts = json.dumps(asdict(self))
         if done.is_file() and done.read_text() == facts:
             return
+        for part in ("first", "truth", "clips*", "models"):
+            for stale in done.parent.glob(part):
+                shutil.rmtree(stale)
         look = ["--seed", str(self.street), "--light", "day", "--size", self.size, "--preset", self.preset]
         first = done.with_name("first")
         _call("walt-train", "rwalt", *look, "--frames", str(self.frames), "--out", str(first))
