@@ -21,6 +21,7 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.predictions import Predictions, frame_instances
 from walt_edge.golden import difference
+from walt_edge.packaged import general_model
 from walt_edge.runtimes.network import look
 from walt_edge.runtimes.session import Device, SessionError
 from walt_edge.runtimes.walt_onnx import WaltOnnx
@@ -62,11 +63,13 @@ class Detector:
             raise BundleError(f"the model in bundle {bundle.manifest.name} cannot be used: {error}") from error
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: Device = "auto", threads: int | None = None) -> Self:
+    def load(
+        cls, path: str | os.PathLike[str] | None = None, *, device: Device = "auto", threads: int | None = None
+    ) -> Self:
         """Opens a bundle that `walt-export` wrote.
 
         Args:
-            path: The bundle's file.
+            path: The bundle's file; None takes the general model that comes with the package.
             device: `auto` takes the GPU if ONNX Runtime has one, `cpu` never.
             threads: For one picture; None takes every core.
 
@@ -74,7 +77,7 @@ class Detector:
             BundleError: Missing, damaged, or its model cannot be run.
             UsageError: ONNX Runtime is not installed.
         """
-        return cls(Bundle.read(Path(path)), device=device, threads=threads)
+        return cls(Bundle.read(general_model() if path is None else Path(path)), device=device, threads=threads)
 
     @property
     def manifest(self) -> BundleManifest:

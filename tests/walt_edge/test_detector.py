@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tests.bundles import FILES, manifest
 from tests.detectors import PLACES, SIZE_WH, golden, model, picture, write_colour_bundle
-from walt_edge import Detector
+from walt_edge import Detector, packaged
 from walt_edge.contract.bundle import MODEL, Bundle, BundleError, write_bundle
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
@@ -247,6 +247,17 @@ def test_one_changed_byte_is_refused(tmp_path: Path, bundle_path: Path) -> None:
     (tmp_path / "m.walt").write_bytes(data)
     with pytest.raises(BundleError, match="damaged"):
         Detector.load(tmp_path / "m.walt")
+
+
+def test_without_a_path_the_packaged_model_is_taken(
+    monkeypatch: pytest.MonkeyPatch, bundle_path: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(packaged, "GENERAL_MODEL", bundle_path)
+    assert Detector.load(device="cpu").sha256 == Detector.load(bundle_path, device="cpu").sha256
+    monkeypatch.setattr(packaged, "GENERAL_MODEL", tmp_path / "none.walt")
+    with pytest.raises(BundleError, match=r"none\.walt with python -m benchmarks\.weights") as caught:
+        Detector.load()
+    assert "\n" not in str(caught.value)
 
 
 def test_without_onnx_runtime_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, bundle_path: Path) -> None:

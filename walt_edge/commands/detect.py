@@ -46,7 +46,12 @@ class Shot:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     add = parser.add_argument
-    add("--model", required=True, type=Path, metavar="BUNDLE", help="a bundle that walt-export wrote")
+    add(
+        "--model",
+        type=Path,
+        metavar="BUNDLE",
+        help="a bundle that walt-export wrote (default: the general model that comes with the package)",
+    )
     add("--input", required=True, metavar="IMAGE_OR_VIDEO_OR_FOLDER", help="what to look at")
     add("--out", required=True, type=Path, metavar="FILE.json", help="the instances of every frame, COCO-like")
     add("--pictures", type=Path, metavar="DIR", help="also draws them, on anonymised frames")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tests.detectors import SIZE_WH, picture, write_colour_bundle
 from tests.fakes.scenes import Scene, Thing, walk
 from tests.films import write_film
+from walt_edge import packaged
 from walt_edge.amodal_pictures import AmodalPictures, draw_instances
 from walt_edge.cli import SCRIPT
 from walt_edge.contract.instances import AmodalInstances
@@ -152,6 +153,19 @@ def test_an_empty_folder_is_one_line(tmp_path: Path, model: Path, capsys: pytest
     (tmp_path / "empty").mkdir()
     assert detect("--model", model, "--input", tmp_path / "empty", "--out", tmp_path / "o.json") == 1
     assert_one_line(capsys, "holds no .jpg, .jpeg, .png files")
+
+
+def test_without_a_model_the_packaged_one_is_taken(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "street.png"), picture(0))
+    words = ("--input", tmp_path / "street.png", "--out", tmp_path / "o.json")
+    monkeypatch.setattr(packaged, "GENERAL_MODEL", model)
+    assert detect(*words) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(packaged, "GENERAL_MODEL", tmp_path / "none.walt")
+    assert detect(*words) == 1
+    assert_one_line(capsys, "no model was named")
 
 
 def test_a_damaged_bundle_is_one_line(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
