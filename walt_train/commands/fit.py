@@ -7,8 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-import msgspec
-
 from walt_edge.contract.errors import UsageError
 from walt_train.clipart.chance import SEED_MAX
 from walt_train.engine.launch import calm_threads, count_gpus, launch, parse_machines
@@ -76,7 +74,7 @@ def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:
         return recipe
     if steps < 1:
         raise UsageError(f"{steps} steps: give at least 1")
-    return msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, steps=steps))
+    return recipe.with_steps(steps)
 
 
 def _newest(home: Path) -> Path:

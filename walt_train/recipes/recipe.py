@@ -119,3 +119,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     network: Network
     training: Training
+
+    def with_steps(self, steps: int) -> Recipe:
+        """The same, trained for so many optimiser steps instead of what it says."""
+        return msgspec.structs.replace(self, training=msgspec.structs.replace(self.training, steps=steps, epochs=0))

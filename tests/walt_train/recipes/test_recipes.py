@@ -103,3 +103,8 @@ def test_a_training_is_as_long_as_its_steps_or_its_epochs(steps: int, epochs: in
     assert by_steps.in_steps(100, 3) == by_steps
     by_epochs = Training(epochs=3, batch=2, learning_rate=0.1)
     assert (by_epochs.in_steps(11, 2).steps, by_epochs.in_steps(11, 2).epochs) == (9, 0)
+
+
+def test_steps_take_the_place_of_epochs() -> None:
+    short = walt_edge_small().with_steps(3).training
+    assert (short.steps, short.epochs, short.batch) == (3, 0, walt_edge_small().training.batch)
