@@ -1,0 +1,216 @@
+"""What the general weights learn from and are judged on: rendered streets, and the shared cameras' first two thirds.
+
+A workspace can be made on one machine and used on another: pictures in it are JPEG or small, and it names no path
+outside it. Parts that are there already are not made again.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from walt_edge.camera import CameraError
+from walt_edge.contract.clipart import FILE_NAME, ClipArtError
+from walt_edge.contract.errors import UsageError
+from walt_train.data import open_samples
+
+CAMERAS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "cameras"
+DETECTOR = CAMERAS.parent / "models" / "yolox_nano.onnx"
+CLIPS, SCENES, JUDGING = "clips", "scenes", "judging"
+
+_NOON = "2026-06-01T12:00:00Z"
+_JPEG_QUALITY = 98
+_FPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Street:
+    """A rendered street.
+
+    Attributes:
+        seed: Below 9000 to learn from; others judge alone.
+        preset: How much goes on.
+        light: When.
+        size: WxH.
+        mined: Frames, 10 a second, of which clip art is mined.
+        scenes: Frames with exact truth, one in five seconds, of a later time.
+    """
+
+    seed: int
+    preset: str = "street"
+    light: str = "day"
+    size: str = "640x360"
+    mined: int = 1200
+    scenes: int = 40
+
+    def render(self, folder: Path, frames: int, *words: str) -> None:
+        """Renders so many frames of it into a folder."""
+        look = ("--preset", self.preset, "--light", self.light, "--size", self.size)
+        command = ("rwalt", "--seed", str(self.seed), *look, "--frames", str(frames), "--out", str(folder))
+        _call("walt-train", *command, "--quiet", *words)
+
+
+STREETS = (
+    Street(31),
+    Street(32, preset="busy", size="768x432"),
+    Street(33, light="dusk", size="704x576"),
+    Street(34, size="960x540"),
+    Street(35, preset="busy", light="dusk"),
+    Street(36, size="768x576"),
+)
+JUDGES = (
+    Street(9301, scenes=30),
+    Street(9302, preset="busy", size="768x432", scenes=30),
+    Street(9303, light="dusk", size="704x576", scenes=30),
+    Street(9304, preset="busy", size="768x576", scenes=30),
+)
+QUICK_STREETS = (Street(5, mined=240, scenes=12),)
+QUICK_JUDGES = (Street(9305, scenes=4),)
+
+
+def prepare(root: Path, *, is_quick: bool) -> None:
+    """Renders and mines all that is missing in a workspace.
+
+    Raises:
+        CalledProcessError: A command of the product failed; it said why.
+    """
+    jobs: dict[Path, Callable[[Path], None]] = {}
+    for street in QUICK_STREETS if is_quick else STREETS:
+        jobs[root / SCENES / str(street.seed)] = functools.partial(_render_scenes, street)
+        jobs[root / CLIPS / str(street.seed)] = functools.partial(_mine_street, street)
+    for street in QUICK_JUDGES if is_quick else JUDGES:
+        jobs[root / JUDGING / str(street.seed)] = functools.partial(_render_judge, street)
+    for name, mine in {} if is_quick else _REAL.items():
+        if (CAMERAS / name).is_dir():
+            jobs[root / CLIPS / name] = mine
+    for folder, make in tqdm(jobs.items(), desc="grounds", disable=not sys.stderr.isatty()):
+        _make_once(folder, make)
+
+
+def learned_from(root: Path) -> list[Path]:
+    """Folders to train on: rendered scenes, then clip art of rendered streets, then of real cameras.
+
+    The first ones give the golden pictures of the bundle, which are then ours. A camera of which too little was mined
+    is left out.
+
+    Raises:
+        UsageError: Nothing was prepared.
+    """
+    clips = sorted(path.parent for path in (root / CLIPS).rglob(FILE_NAME))
+    rendered = [folder for folder in clips if _top(folder, root).isdecimal()]
+    real = [folder for folder in clips if folder not in rendered]
+    usable = [folder for folder in [*_folders(root / SCENES), *rendered, *real] if _is_enough(folder)]
+    if not usable:
+        raise UsageError(f"{root} holds nothing to train on: give --prepare-only on a machine that renders")
+    return usable
+
+
+def judged_on(root: Path) -> list[Path]:
+    """Folders of the streets that judge."""
+    return _folders(root / JUDGING)
+
+
+def tuned_on(root: Path) -> list[Path]:
+    """Folders with truth that a peer's threshold may be chosen on."""
+    return _folders(root / SCENES)
+
+
+def _top(folder: Path, root: Path) -> str:
+    return folder.relative_to(root / CLIPS).parts[0]
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.name[0] != ".") if root.is_dir() else []
+
+
+def _is_enough(folder: Path) -> bool:
+    try:
+        for split in ("train", "validation"):
+            open_samples(folder, split=split, per_epoch=1)
+    except ClipArtError as error:
+        tqdm.write(f"left out: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _make_once(folder: Path, make: Callable[[Path], None]) -> None:
+    """What an interrupted run left half done is made again."""
+    if not folder.is_dir():
+        partial = folder.with_name(f".{folder.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        make(partial)
+        shutil.rmtree(_scratch(partial), ignore_errors=True)
+        partial.rename(folder)
+
+
+def _scratch(folder: Path) -> Path:
+    return folder / "scratch"
+
+
+def _render_scenes(street: Street, folder: Path) -> None:
+    later = ("--fps", "0.2", "--skip", str(1 + street.mined // (5 * _FPS)))
+    street.render(folder, street.scenes, *later, "--shapes", "tuning")
+
+
+def _render_judge(street: Street, folder: Path) -> None:
+    street.render(folder, street.scenes, "--fps", "0.2")
+
+
+def _mine_street(street: Street, folder: Path) -> None:
+    street.render(_scratch(folder), street.mined, "--fps", str(_FPS), "--shapes", "tuning")
+    images = _scratch(folder) / "images"
+    _call("walt-edge", "mine", "--input", str(images), "--fps", str(_FPS), "--out", str(folder))
+
+
+def _mine_plaza(folder: Path) -> None:
+    """Frames 0 to 529 of 795."""
+    frames = _scratch(folder) / "plaza"
+    frames.mkdir(parents=True)
+    video = cv2.VideoCapture(str(CAMERAS / "plaza" / "vtest.avi"))
+    try:
+        for number in range(530):
+            is_read, picture = video.read()
+            if not is_read:
+                raise CameraError(f"the recording of plaza ends before frame {number}: fetch it again")
+            cv2.imwrite(str(frames / f"{number:03d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    finally:
+        video.release()
+    _mine_real("plaza", folder, frames, "--fps", "10", "--begin", _NOON)
+
+
+def _mine_arterial(folder: Path) -> None:
+    """Frames 1 to 333 of 499."""
+    frames = _scratch(folder) / "arterial"
+    frames.mkdir(parents=True)
+    for number in range(1, 334):
+        (frames / f"{number:03d}.jpg").symlink_to(CAMERAS / "arterial" / "frames" / f"{number:03d}.jpg")
+    _mine_real("arterial", folder, frames, "--fps", "25", "--begin", _NOON)
+
+
+def _mine_parking(folder: Path) -> None:
+    """Days 1 and 2 of 0 to 3."""
+    days = [CAMERAS / "parking" / day for day in ("day1", "day2")]
+    _mine_real("parking", folder, *days, "--stills")
+
+
+_REAL = {"plaza": _mine_plaza, "arterial": _mine_arterial, "parking": _mine_parking}
+
+
+def _mine_real(camera: str, folder: Path, *words: str | Path) -> None:
+    teacher = ("--teacher", str(DETECTOR)) if DETECTOR.is_file() else ()
+    _call("walt-train", "mine", *map(str, words), "--camera", camera, "--out", str(folder), *teacher)
+
+
+def _call(program: str, *words: str) -> None:
+    beside = Path(sys.executable).with_name(program)
+    subprocess.run([str(beside), *words], check=True, stdout=subprocess.DEVNULL, env=os.environ)
