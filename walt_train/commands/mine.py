@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import functools
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.topics import check_name
-from walt_edge.runtimes import Teacher
 
 MOTION = "motion"
 
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("sources", nargs="+", type=Path, metavar="SOURCE", help="a video, or a folder of frames or of dated stills")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for clipart.json, its images and overview.jpg")
-    add("--camera", metavar="NAME", help="the camera's name (default: from the first source's name)")
+    add("--camera", metavar="NAME", help="the camera's name (default: the source's, or that of the folder of all)")
     add("--teacher", default=MOTION, metavar="WHO", help="motion, FILE.onnx or mmdet:CONFIG:CHECKPOINT (motion)")
     add(
         "--stills", action="store_true", help="folders hold stills that lie minutes apart (dated ones are recognised)"
@@ -37,15 +36,15 @@ def run(args: argparse.Namespace) -> int:
     from walt_train.mining.archive import mine_archive  # what follows costs a second to import
     from walt_train.mining.sources import find_sources
 
-    teacher = _teacher(args.teacher)
-    camera = check_name(args.camera, "camera") if args.camera else _name_of(args.sources[0])
+    _check_teacher(args.teacher)
+    camera = check_name(args.camera, "camera") if args.camera else _name_of(args.sources)
     sources = find_sources(args.sources, stills=args.stills, begin_us=_begin(args.begin), fps=args.fps)
     for source in sources:
         began = dt.datetime.fromtimestamp(source.begin_us / 1e6, tz=dt.UTC)
         kind = "stills" if source.stills else "recording"
         sys.stderr.write(f"{source.name}: {kind} from {began:%Y-%m-%d %H:%M:%S} UTC ({source.assumed})\n")
     record = mine_archive(
-        sources, args.out, camera=camera, teacher=teacher, workers=args.workers, quiet=not sys.stderr.isatty()
+        sources, args.out, camera=camera, teacher=args.teacher, workers=args.workers, quiet=not sys.stderr.isatty()
     )
     clips, objects = sum(e.clips for e in record.epochs), sum(e.objects for e in record.epochs)
     sys.stdout.write(
@@ -60,14 +59,12 @@ def _epochs(count: int) -> str:
     return "one epoch" if count == 1 else f"{count} epochs (epoch-1 ... beside it)"
 
 
-def _teacher(spec: str) -> Callable[[], Teacher | None] | None:
-    """What makes the teacher where the work is done; made here once too, so that what is wrong is told at once."""
-    if spec == MOTION:  # what moves is looked at anyway
-        return None
-    from walt_train.mining.teachers import open_teacher
+def _check_teacher(spec: str) -> None:
+    """Opens the teacher once here, so that what is wrong is told at once and not by every worker."""
+    if spec != MOTION:
+        from walt_train.mining.teachers import open_teacher
 
-    open_teacher(spec)
-    return functools.partial(open_teacher, spec)
+        open_teacher(spec)
 
 
 def _begin(text: str | None) -> int | None:
@@ -81,7 +78,8 @@ def _begin(text: str | None) -> int | None:
     return max(0, round(moment.timestamp() * 1e6))
 
 
-def _name_of(path: Path) -> str:
-    path = path.resolve()
+def _name_of(sources: Sequence[Path]) -> str:
+    """The one source's name, or that of the folder that holds them all."""
+    path = Path(os.path.commonpath([source.resolve() for source in sources]))
     parent = path.parent.name if path.name.lower() in ("frames", "images") else ""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", parent or path.stem).strip("-_")[:64] or "camera"

@@ -1,25 +1,25 @@
 """Mines an archive: every source of a camera once, on as many processes as there are, and all of it put together.
 
-A source that is done is recorded in its folder, so that a killed run goes on where it was, and sources that come
-later are added to those that were mined before.
+A source that is done is recorded in its folder, so that a killed run goes on where it was. A run puts together the
+sources that it is given: name the old ones beside those that come later, they are not mined again.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from walt_edge.contract.errors import WaltError
-from walt_edge.runtimes import Teacher
 from walt_train.cluster import map_tasks
 from walt_train.mining.merge import ArchiveRecord, merge
 from walt_train.mining.sheet import write_sheet
 from walt_train.mining.sources import Source
-from walt_train.mining.work import Task, is_done, mine_source
+from walt_train.mining.teachers import MOTION
+from walt_train.mining.work import RECORD, Task, is_done, mine_source, read_report
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def mine_archive(
     out: Path,
     *,
     camera: str,
-    teacher: Callable[[], Teacher | None] | None = None,
+    teacher: str = MOTION,
     workers: str | int = 0,
     quiet: bool = True,
 ) -> ArchiveRecord:
@@ -43,12 +43,13 @@ def mine_archive(
         sources: Of one camera, in the order of time, as `find_sources` gives them.
         out: The archive's folder.
         camera: The camera's name.
-        teacher: Makes the detector; importable, since it travels to the workers.
+        teacher: As `walt_train.mining.teachers.open_teacher` takes it.
         workers: As `walt_train.cluster.Workers.parse` takes it; the result is the same for all.
         quiet: No progress bar.
 
     Raises:
         NothingMinedError: None of them gave a clip.
+        UsageError: A source was mined into `out` as another camera or by another teacher.
         WaltError: A source cannot be read, or `out` not be written; what was mined stays and is not mined again.
     """
     tasks = [Task(source=source, camera=camera, out=out, teacher=teacher) for source in sources]
@@ -56,6 +57,7 @@ def mine_archive(
     if len(waiting) < len(tasks):
         _log.info("%d of %d sources were mined before", len(tasks) - len(waiting), len(tasks))
     _check(out)
+    _tell_left_out(sources, out)
     if str(workers) == "0":
         _mine_here(waiting, quiet)
     else:
@@ -87,6 +89,15 @@ def _check(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WaltError(f"cannot make {out}: {error.strerror}; give another --out") from error
+
+
+def _tell_left_out(sources: Sequence[Source], out: Path) -> None:
+    """Warns of what was mined into the folder before and is not given again: its clips are not put together."""
+    given = {str(path) for source in sources for path in source.paths}
+    before = [read_report(record.parent).source.source for record in sorted(out.glob(f"sources/[!.]*/{RECORD}"))]
+    left_out = [name for name in before if not given.issuperset(name.split(", "))]
+    if left_out:
+        _log.warning("%s was mined into %s before and is not given now: left out", "; ".join(left_out), out)
 
 
 def _why(record: ArchiveRecord) -> str:

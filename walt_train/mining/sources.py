@@ -131,7 +131,8 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
             wanted += nested
         else:
             wanted.append(path)
-    twice = {path for path in wanted if wanted.count(path) > 1}
+    places = [path.resolve() for path in wanted]
+    twice = {path for path in places if places.count(path) > 1}
     if twice:
         raise UsageError(f"{min(twice)} is given twice: each source counts once")
     return wanted

@@ -254,7 +254,7 @@ class _Lot:
         )
 
     def _plate(self, newest: Moment) -> SealedEnvelope:
-        """The empty place, from anonymised stills; what they rarely show comes from the working plate, filled."""
+        """The empty place, the median of anonymised stills; what they rarely show is filled and unknown."""
         median, _, seen = masked_median(*self._plates)
         image = self._anonymiser(median, (), ~seen)
         header = PlateHeader(

@@ -18,6 +18,8 @@ from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.shape import describe
 from walt_edge.vision.silhouettes import find_silhouettes
 
+MOTION = "motion"
+"""The teacher that needs no weights."""
 _HALF_STEP_S = 0.3
 _UNSURE = 0.5
 
@@ -30,7 +32,7 @@ class MotionTeacher:
         settings: How it watches.
     """
 
-    name = "motion"
+    name = MOTION
 
     def __init__(self, fps: float = 10.0, settings: WatchSettings | None = None) -> None:
         self._settings = settings or WatchSettings()
@@ -85,7 +87,7 @@ def open_teacher(spec: str) -> Teacher | None:
     """
     if not spec:
         return None
-    if spec == "motion":
+    if spec == MOTION:
         return MotionTeacher()
     if spec.endswith(".onnx"):
         from walt_edge.runtimes.onnx_detector import OnnxDetector  # an extra: only where asked for

@@ -12,17 +12,17 @@ import msgspec
 import numpy as np
 
 from walt_edge.clip_folder import write_images
-from walt_edge.contract.clipart import ClipArt, write_clipart
-from walt_edge.contract.errors import WaltError
+from walt_edge.contract.clipart import ClipArt, read_clipart, write_clipart
+from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.files import write_whole
 from walt_edge.faces import find_faces
 from walt_edge.privacy import Anonymiser
-from walt_edge.runtimes import Teacher
 from walt_edge.vision.drift import MovingCameraError
 from walt_edge.vision.static_occluders import OccluderCounts
 from walt_train.mining.recordings import Mined, TooFewFramesError, mine_recording
 from walt_train.mining.sources import Source, SourceRecord
 from walt_train.mining.stills import TooFewStillsError, mine_stills
+from walt_train.mining.teachers import MOTION, open_teacher
 
 RECORD, OCCLUDERS = "source.json", "occluders.npz"
 _UNUSABLE = (TooFewFramesError, TooFewStillsError, MovingCameraError)
@@ -45,6 +45,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         source: What was assumed about it.
+        teacher: Who named what was seen.
         frames: How many were looked at.
         objects: How many things were judged.
         unusable: Why nothing could be learned from it, or "".
@@ -54,6 +55,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     source: SourceRecord
+    teacher: str = MOTION
     frames: int = 0
     objects: int = 0
     unusable: str = ""
@@ -70,13 +72,13 @@ class Task:
         source: What.
         camera: The camera's name.
         out: The archive's folder; the work goes into `out/sources/KEY`.
-        teacher: Makes the detector where the work is done; importable. None: motion alone.
+        teacher: As `open_teacher` takes it; it is opened where the work is done.
     """
 
     source: Source
     camera: str
     out: Path
-    teacher: Callable[[], Teacher | None] | None = None
+    teacher: str = MOTION
 
     @property
     def folder(self) -> Path:
@@ -85,8 +87,20 @@ class Task:
 
 
 def is_done(task: Task) -> bool:
-    """Whether the source was mined before, by this or a killed run."""
-    return (task.folder / RECORD).is_file()
+    """Whether the source was mined before, by this or a killed run.
+
+    Raises:
+        UsageError: It was, as another camera or by another teacher: its clips would pass for what was asked for.
+    """
+    if not (task.folder / RECORD).is_file():
+        return False
+    camera, teacher = read_clipart(task.folder).camera, read_report(task.folder).teacher
+    if (camera, teacher) != (task.camera, task.teacher):
+        raise UsageError(
+            f"{task.source.name} was mined into {task.out} as camera {camera} by {teacher}, now it is camera "
+            f"{task.camera} by {task.teacher}: give another --out, or the same --camera and --teacher"
+        )
+    return True
 
 
 def mine_source(task: Task, progress: Callable[[], object] = lambda: None) -> Path:
@@ -99,7 +113,8 @@ def mine_source(task: Task, progress: Callable[[], object] = lambda: None) -> Pa
         return task.folder
     anonymiser = Anonymiser(find_faces())
     mine = mine_stills if task.source.stills else mine_recording
-    detector = task.teacher() if task.teacher else None
+    # What moves is looked at anyway.
+    detector = None if task.teacher == MOTION else open_teacher(task.teacher)
     unusable = ""
     try:
         mined = mine(task.source, camera=task.camera, anonymiser=anonymiser, detector=detector, progress=progress)
@@ -127,6 +142,7 @@ def _write(task: Task, mined: Mined, unusable: str) -> Path:
         wanted = {clip.header.track_id for clip in clips}
         report = Report(
             source=SourceRecord.of(task.source),
+            teacher=task.teacher,
             frames=mined.frames,
             objects=mined.objects,
             unusable=unusable,

@@ -7,6 +7,7 @@ import pytest
 from tests.walt_train.mining.archives import record, street
 from walt_edge.contract.clipart import read_clipart
 from walt_train.cli import SCRIPT
+from walt_train.commands.mine import _name_of
 
 
 def test_an_archive_is_mined_by_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,6 +19,14 @@ def test_an_archive_is_mined_by_one_line(tmp_path: Path, capsys: pytest.CaptureF
     assert "one epoch, from 88 frames" in said.out
     assert read_clipart(out).camera == "street"
     assert (out / "overview.jpg").is_file()
+
+
+def test_several_sources_are_named_by_the_folder_that_holds_them(tmp_path: Path) -> None:
+    paths = [tmp_path / "gate" / name for name in ("monday.mp4", "tuesday.mp4")]
+    assert _name_of(paths[:1]) == "monday"
+    assert _name_of(paths) == "gate"
+    assert _name_of([tmp_path / "gate" / "frames"]) == "gate"
+    assert _name_of([Path("/a.mp4"), Path("/b.mp4")]) == "camera"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import shutil
 from pathlib import Path
 
 import cv2
@@ -123,6 +124,24 @@ def test_what_is_done_is_not_done_again_and_a_kill_leaves_nothing_half_written(
     assert not task.folder.exists()
 
 
+def test_what_was_mined_otherwise_is_neither_taken_nor_dropped_in_silence(
+    mined: tuple[Path, ArchiveRecord, list[Path]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, _, paths = mined
+    own = tmp_path / "out"
+    shutil.copytree(out / "sources", own / "sources")
+    sources = find_sources(paths[:1], fps=FPS)
+    with pytest.raises(UsageError, match=r"as camera street by motion, now it is camera road.*another --out"):
+        mine_archive(sources, own, camera="road")
+    with pytest.raises(UsageError, match=r"by motion, now it is camera street by eyes\.onnx"):
+        mine_archive(sources, own, camera="street", teacher="eyes.onnx")
+    assert not (own / "clipart.json").exists()
+    with caplog.at_level(logging.WARNING):
+        mine_archive(sources, own, camera="street")
+    assert f"{paths[1]}; {paths[2]} was mined into" in caplog.text
+    assert str(paths[0]) not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -160,6 +179,9 @@ def test_a_picture_of_another_size_in_the_middle_stops_the_run_and_leaves_nothin
         find_sources([path, other])
     with pytest.raises(UsageError, match="twice"):
         find_sources([path, path])
+    (tmp_path / "again").symlink_to(path)
+    with pytest.raises(UsageError, match="twice"):
+        find_sources([path, tmp_path / "again"])
 
 
 def test_a_recording_in_which_nothing_moves_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
