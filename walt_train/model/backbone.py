@@ -40,7 +40,8 @@ class PictureInput(nn.Module):
         position: Whether the place of each pixel is.
 
     Attributes:
-        plate: The empty scene as the network would be shown it, (3, H, W) float32, BGR levels 0..255.
+        plate: The empty scene as the network would be shown it, (3, H, W) float32, BGR levels 0..255; a checkpoint
+            has it where it is shown.
         columns: Place of every column, (1, 1, 1, W), -1..1.
         rows: Place of every row, (1, 1, H, 1), -1..1.
         channels: How many come out: 3 to 8.
@@ -55,7 +56,7 @@ class PictureInput(nn.Module):
         width, height = input_wh
         self.background, self.position = background, position
         self.channels = 3 + 3 * background + 2 * position
-        self.register_buffer("plate", torch.full((3, height, width), _MEAN_LEVEL))
+        self.register_buffer("plate", torch.full((3, height, width), _MEAN_LEVEL), persistent=background)
         self.register_buffer("columns", torch.linspace(-1, 1, width).view(1, 1, 1, -1), persistent=False)
         self.register_buffer("rows", torch.linspace(-1, 1, height).view(1, 1, -1, 1), persistent=False)
 
