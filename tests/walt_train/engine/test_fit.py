@@ -23,6 +23,7 @@ from walt_train.engine.fit import fit
 from walt_train.engine.launch import launch
 from walt_train.engine.plan import Fit, FitError, State, whole_state
 from walt_train.engine.segments import Segment
+from walt_train.model.waltnet import WaltNet
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,29 @@ def test_a_training_leaves_everything_that_comes_after_it_needs(trained: Path) -
     assert sorted(path.name for path in (folder / "golden").iterdir()) == ["0.png", "1.png", "2.png"]
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_short_training_keeps_nothing_of_the_weights_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def noted(*args: object) -> WaltNet:
+        net = new_network(*args)
+        begun.append({name: value.detach().clone() for name, value in net.named_parameters()})
+        return net
+
+    new_network = module._new_network
+    monkeypatch.setattr(module, "_new_network", noted)
+    recipe = tiny_recipe()
+    slow = msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, average=1e-4))
+    checkpoint = fit(dataclasses.replace(wanted(tmp_path), recipe=slow))
+    kept = {name: value.detach() for name, value in load_model(checkpoint)[0].named_parameters()}
+    state = torch.load(tmp_path / "resume" / "state-0000006.pth", weights_only=False)["ema_state_dict"]
+    last = {name: state[f"module.net.{name}"] for name in kept}
+    moved = [float((last[name] - first).norm()) for name, first in begun[0].items()]
+    behind = [float((last[name] - value).norm()) for name, value in kept.items()]
+    assert sum(behind) < sum(moved) / 2
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(
