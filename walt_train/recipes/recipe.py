@@ -24,7 +24,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         proposals_before_nms: Best anchors that are decoded.
         proposals: Most proposals that the box head looks at.
         candidates: Most objects in a picture.
-        nms_iou: Box IoU above which the lower score is dropped, loose: neighbours that overlap stay.
+        nms_iou: Box IoU above which the lower score is dropped, loose: neighbours that overlap stay. Looser still,
+            and the few places are taken by doubles of what is seen best.
         score_floor: Candidates below it are dropped.
         box_width: Of the two fully connected layers of the box head.
         box_target: Whether boxes hold the whole object, or what is seen of it.
@@ -40,10 +41,10 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     anchors_wh: tuple[tuple[float, float], ...] = ()
     anchors: int = 6
     proposal_stride: int = 4
-    proposals_before_nms: int = 400
+    proposals_before_nms: int = 1000
     proposals: int = 100
     candidates: int = 30
-    nms_iou: float = 0.8
+    nms_iou: float = 0.7
     score_floor: float = 0.02
     box_width: int
     box_target: Literal["amodal", "visible"] = "amodal"
@@ -64,7 +65,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         weight_decay: Of AdamW.
         warm_up_steps: Linear rise to the peak; a cosine follows.
         clip_norm: Largest norm of the gradient.
-        average: Share of the new weights in the running average that is kept, each step.
+        average: Least share of the new weights in the running average that is kept, each step; more in the first
+            steps, so that a short training keeps nothing of the weights that it began with.
         rois: Most mask RoIs of a picture: true boxes, moved a little.
         roi_jitter: Standard deviation of that movement, in parts of the box's sides.
         shift_chance: That a picture is moved together with its empty scene, so that the border cuts objects:

@@ -66,6 +66,7 @@ def test_pictures_without_objects_have_finite_losses(recipe: Recipe, net: WaltNe
 def test_proposals_are_mmdets(net: WaltNet) -> None:
     detector = AmodalDetector(net.eval()).eval()
     torch.nn.init.normal_(net.proposal_head.deltas.weight, std=0.2)
+    torch.nn.init.normal_(net.proposal_head.objectness.weight, std=0.5)  # no two alike: mmdet sorts by the sigmoid
     picture = drawn_sample(1).image_bgr[::2, ::2]
     feature = net.features(torch.from_numpy(picture.copy())[None])
     with torch.no_grad():
