@@ -228,9 +228,10 @@ def is_alone(timeline: Timeline, row: int, gap_px: int) -> bool:
     mask = timeline.visible[row]
     x0, y0, x1, y1 = mask.box_xyxy
     width, height = timeline.frame_wh
-    if mask.area == 0 or x0 <= 0 or y0 <= 0 or x1 >= width or y1 >= height:
-        return False
     around = (x0 - gap_px, y0 - gap_px, x1 + gap_px, y1 + gap_px)
+    # Silhouettes of what the border cuts end a pixel before it as often as at it.
+    if mask.area == 0 or min(around) < 0 or around[2] > width or around[3] > height:
+        return False
     rim = cv2.dilate(mask.window(around).astype(np.uint8), _square(gap_px)) > 0
     others = (timeline.visible[other] for other in timeline.near(int(timeline.frames[row]), around) if other != row)
     return not any((other.window(around) & rim).any() for other in others)

@@ -112,6 +112,11 @@ def shifted(box: Box, by: int) -> PatchMask:
     [
         pytest.param([seen((VEHICLE, rectangle(CAR)))] * 4, id="too few"),
         pytest.param([seen((VEHICLE, rectangle((0, 60, 100, 110))))] * 20, id="cut by the border"),
+        pytest.param([seen((VEHICLE, rectangle((1, 60, 101, 110))))] * 20, id="a pixel from the left border"),
+        pytest.param(
+            [seen((VEHICLE, rectangle((SIZE_WH[0] - 101, 60, SIZE_WH[0] - 1, 110))))] * 20,
+            id="a pixel from the right border",
+        ),
         pytest.param(
             [seen((VEHICLE, rectangle(CAR)), (PERSON, rectangle((201, 60, 220, 110))), scores=[1, 0.01])] * 20,
             id="touched by the unsurest neighbour",
