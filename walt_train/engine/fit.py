@@ -96,7 +96,7 @@ def fit(wanted: Fit) -> Path:
     if place.rank == 0:
         write_segments(wanted.out, segments)
     batches = StepBatches(samples, scene, recipe, seed=wanted.seed, rank=place.rank, segments=segments)
-    weights = _train(wanted, recipe, batches, net, place, state)
+    weights = _train(wanted, recipe, batches, net, place, state, plan)
     if place.rank != 0:
         return wanted.out / CHECKPOINT
     net = net.cpu()
@@ -142,7 +142,13 @@ def _new_network(recipe: Recipe, scene: NDArray[np.uint8] | None, seed: int) -> 
 
 
 def _train(
-    wanted: Fit, recipe: Recipe, batches: StepBatches, net: WaltNet, place: Place, state: State | None
+    wanted: Fit,
+    recipe: Recipe,
+    batches: StepBatches,
+    net: WaltNet,
+    place: Place,
+    state: State | None,
+    plan: Plan,
 ) -> dict[str, Tensor]:
     # Imported here: it takes seconds, and bad input should be told at once.
     from walt_train.model.mm_adapter import AmodalDetector, StepHook, train
@@ -159,8 +165,13 @@ def _train(
                 _keep_state(write, State.after(step, wanted.out))
                 curves.write()
 
+        def before(step: int) -> None:
+            if place.distributed and step == (state.step if state else 0):
+                _must_agree(plan, step, wanted.out)
+            _seed_step(wanted.seed, step, place.rank)
+
         hook = StepHook(
-            before=lambda step: _seed_step(wanted.seed, step, place.rank),
+            before=before,
             after=lambda step, losses: _note(curves, batches, step, losses),
             save=save,
             stored=lambda: curves.rows,
@@ -179,6 +190,18 @@ def _train(
         if place.rank == 0:
             curves.write()  # again for a training that was killed when all but this was written
     return weights
+
+
+def _must_agree(plan: Plan, step: int, folder: Path) -> None:
+    """Processes that go on from different steps, or with other data, would train together and nobody would see it."""
+    mine = f"{plan.data_sha256[:12]} from step {step}"
+    believed: list[str] = [""] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(believed, mine)
+    if len(set(believed)) > 1:
+        raise FitError(
+            f"processes do not train the same: {', '.join(sorted(set(believed)))}: let all machines share {folder} "
+            "and read the same data, then repeat the command"
+        )
 
 
 def _keep_state(write: Callable[[Path], None], state: State) -> None:

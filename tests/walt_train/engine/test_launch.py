@@ -68,6 +68,16 @@ def test_a_killed_process_of_two_costs_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
+def test_processes_that_read_other_data_do_not_train_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WALT_TEST_STRANGER", "1")
+    with pytest.raises(FitError, match=r"do not train the same: 5{12} from step 0, 6{12} from step 0: let all"):
+        launch(wanted(tmp_path / "out"), processes=2, module=SHAPES)
+    assert not (tmp_path / "out" / "checkpoint.pt").exists()
+
+
+@pytest.mark.slow
 def test_what_a_process_refuses_is_told_once_and_not_tried_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
