@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -65,7 +66,7 @@ def test_a_short_training_keeps_nothing_of_the_weights_that_it_began_with(
 ) -> None:
     begun: list[dict[str, torch.Tensor]] = []
 
-    def noted(*args: object) -> WaltNet:
+    def noted(*args: Any) -> WaltNet:
         net = new_network(*args)
         begun.append({name: value.detach().clone() for name, value in net.named_parameters()})
         return net
