@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from walt_edge.contract.errors import WaltError
-from walt_edge.contract.files import write_whole
+from walt_edge.contract.files import stays_below, write_whole
 from walt_edge.contract.masks import Rle
 from walt_edge.contract.messages import CropHeader, PlateHeader, Unit
 
@@ -116,16 +116,20 @@ def read_clipart(folder: Path) -> ClipArt:
     """Reads a clip-art folder.
 
     Raises:
-        ClipArtError: No `clipart.json`, malformed, or an image that it names is missing.
+        ClipArtError: No `clipart.json`, malformed, or an image that it names is missing or outside the folder.
     """
     path = folder / FILE_NAME
     try:
         clipart = msgspec.json.decode(path.read_bytes(), type=ClipArt)
     except FileNotFoundError as error:
         raise ClipArtError(f"no {FILE_NAME} in {folder}: make one with walt-edge mine --out {folder}") from error
-    except msgspec.DecodeError as error:
+    except OSError as error:
+        raise ClipArtError(f"cannot read {path}: {error.strerror}; give a folder of clip art") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ClipArtError(f"{path} is malformed: {error}") from error
     for image in [clip.image for clip in clipart.clips] + [plate.image for plate in clipart.plates]:
+        if not stays_below(image):
+            raise ClipArtError(f"{path} names {image}, which lies outside its folder: export the clip art again")
         if not (folder / image).is_file():
             raise ClipArtError(f"{path} names {image}, which is missing")
     return clipart

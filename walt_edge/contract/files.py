@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from walt_edge.contract.errors import UsageError, WaltError
 
@@ -46,6 +46,12 @@ def remove_partial(folder: Path) -> None:
     """Removes what a kill left half written."""
     for path in folder.glob(".*.partial"):
         path.unlink(missing_ok=True)
+
+
+def stays_below(name: str) -> bool:
+    """Whether a path that a file names cannot lead out of the folder that it is joined to."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def check_out(path: Path) -> None:

@@ -32,7 +32,7 @@ def compose(material: Material, settings: ComposeSettings, seed: int, epoch: int
     Raises:
         UsageError: The seed is out of range.
     """
-    place = _draw_backdrop(material, settings, Chance(seed, epoch, index, Purpose.PLATE))
+    place = draw_backdrop(material, settings, Chance(seed, epoch, index, Purpose.PLATE))
     arrangement, order = (Chance(seed, epoch, index, purpose) for purpose in (Purpose.ARRANGEMENT, Purpose.ORDER))
     spots = arrange(material, settings, place, arrangement, order)
     window = _window(material.frame_wh, spots, settings, Chance(seed, epoch, index, Purpose.WINDOW))
@@ -52,8 +52,8 @@ def compose(material: Material, settings: ComposeSettings, seed: int, epoch: int
     )
 
 
-def _draw_backdrop(material: Material, settings: ComposeSettings, chance: Chance) -> int:
-    """Which plate; of both kinds where there are both."""
+def draw_backdrop(material: Material, settings: ComposeSettings, chance: Chance) -> int:
+    """The place of a plate among the material's; of both kinds where there are both."""
     frames, medians = material.frames, material.medians
     if not frames or not medians:
         return chance.below(len(material.backdrops))

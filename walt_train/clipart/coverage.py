@@ -17,6 +17,7 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask
 from walt_train.clipart.arrange import Spot, arrange, stand
 from walt_train.clipart.chance import Chance, Purpose
+from walt_train.clipart.compose import draw_backdrop
 from walt_train.clipart.material import Material
 from walt_train.clipart.settings import ComposeSettings
 from walt_train.clipart.stack import cut_sticker
@@ -55,7 +56,7 @@ def composites_put(material: Material, settings: ComposeSettings, draws: int, se
 
     def spots() -> Iterable[Spot]:
         for index in range(draws):
-            backdrop = Chance(seed, 0, index, Purpose.PLATE).below(len(material.backdrops))
+            backdrop = draw_backdrop(material, settings, Chance(seed, 0, index, Purpose.PLATE))
             chances = (Chance(seed, 0, index, purpose) for purpose in (Purpose.ARRANGEMENT, Purpose.ORDER))
             yield from arrange(material, settings, backdrop, *chances)
 

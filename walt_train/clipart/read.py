@@ -22,6 +22,8 @@ from walt_train.clipart.light import Light, LightMap, light_maps, own_light
 from walt_train.clipart.pieces import POINT_ONE, Backdrop, Cutout, Points, Post, soft_edge
 from walt_train.clipart.plates import fill_unknown, trusted
 
+_LATEST_US = 253_402_300_799_000_000
+"""The end of the year 9999: no calendar goes further."""
 MASK_MIN_PX = 16
 """A smaller mask shows no object."""
 _HOUR_US = 3_600_000_000
@@ -56,6 +58,8 @@ def read_plates(folder: Path, clipart: ClipArt) -> list[PlateView]:
     plates, current = clipart.plates, {id(plate) for plate in newest(clipart.plates)}
     images, known = [], []
     for plate in plates:
+        if plate.header.captured.utc_us > _LATEST_US:
+            raise ClipArtError(f"plate {folder / plate.image} is of a time after the year 9999: mine again")
         images.append(_plate_image(folder / plate.image, clipart.frame_wh))
         known.append(trusted(read_mask(plate.header.known, images[-1], folder / plate.image)))
     if not any(mask.any() for mask in known):

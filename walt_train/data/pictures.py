@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.errors import UsageError, WaltError
+from walt_edge.contract.files import stays_below
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import MaskError, PatchMask
 from walt_train.clipart.chance import Chance, Purpose
 from walt_train.data.sample import SPLITS, AmodalObject, AmodalSample, Split
 
+PIXELS_MAX = 64_000_000
+"""Of a picture: a larger one is a mistake, and its masks would fill the memory."""
 TRAINING_PERCENT = 80
 """Of the pictures, the first train."""
 
@@ -164,13 +167,15 @@ def image_sizes(path: Path, images: Iterable[ImageRecord]) -> dict[int, tuple[in
     """(height, width) of each image id.
 
     Raises:
-        DataError: An id stands twice, or a size is none.
+        DataError: An id stands twice, a size is none, or a name leads out of the pictures' folder.
     """
     sizes: dict[int, tuple[int, int]] = {}
     for image in images:
         if image.id in sizes:
             raise DataError(f"{path} names an image id twice: number the images anew")
-        if image.width < 1 or image.height < 1:
+        if not stays_below(image.file_name):
+            raise DataError(f"{path}: {image.file_name} lies outside the pictures' folder: give names below it")
+        if image.width < 1 or image.height < 1 or image.width * image.height > PIXELS_MAX:
             raise DataError(f"{path}: image {image.id} is {image.width}x{image.height}: correct its size")
         sizes[image.id] = image.height, image.width
     return sizes

@@ -82,9 +82,9 @@ def _from_runs(segment: RunLengths, size_hw: tuple[int, int]) -> Mask:
     _check_size(segment, size_hw)
     if isinstance(segment.counts, str):
         return decode_rle(Rle(segment.size, segment.counts))
-    runs = np.asarray(segment.counts, dtype=np.int64)
-    if runs.size and (runs.min() < 0 or runs.max() > size_hw[0] * size_hw[1]):
+    if any(not 0 <= run <= size_hw[0] * size_hw[1] for run in segment.counts):
         raise MaskError("a mask run is negative or longer than the picture")
+    runs = np.asarray(segment.counts, dtype=np.int64)
     if int(runs.sum()) != size_hw[0] * size_hw[1]:
         raise MaskError(f"mask runs cover {int(runs.sum())} pixels, the size says {size_hw[0] * size_hw[1]}")
     return np.repeat(np.arange(runs.size) % 2 == 1, runs).reshape(size_hw, order="F")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.walt_edge.contract.test_messages import CROP, PLATE
@@ -38,7 +39,21 @@ def test_an_empty_folder_names_the_remedy(tmp_path: Path) -> None:
         read_clipart(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../c.jpg", "/c.jpg", "crops/../../c.jpg"])
+def test_an_image_outside_the_folder_is_not_looked_at(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "clipart"
+    folder.mkdir()
+    (tmp_path / "c.jpg").touch()
+    (folder / "p.jpg").touch()
+    write_clipart(folder, msgspec.structs.replace(CLIPART, clips=[Clip(header=CROP, image=name)]))
+    with pytest.raises(ClipArtError, match="lies outside its folder"):
+        read_clipart(folder)
+
+
 def test_junk_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "clipart.json").write_text("[1, 2")
-    with pytest.raises(ClipArtError, match="malformed"):
-        read_clipart(tmp_path)
+    for junk in (b"[1, 2", b'{"camera":"\xff"}'):
+        (tmp_path / "clipart.json").write_bytes(junk)
+        with pytest.raises(ClipArtError, match="malformed"):
+            read_clipart(tmp_path)
+    with pytest.raises(ClipArtError, match=r"cannot read .*: Not a directory; give a folder"):
+        read_clipart(tmp_path / "clipart.json")

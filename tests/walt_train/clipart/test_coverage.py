@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from tests.clipart import FRAME_WH, Thing, some_things, write_scene
+from walt_edge.contract.clipart import read_clipart, write_clipart
 from walt_edge.contract.labels import Label
 from walt_train.cli import SCRIPT
+from walt_train.clipart.compose import compose
 from walt_train.clipart.coverage import clips_stood, composites_put, covered_share, ground_area
 from walt_train.clipart.material import load_material
 from walt_train.clipart.settings import ComposeSettings
@@ -42,6 +46,23 @@ def test_spread_covers_more_of_the_ground_than_original(tmp_path: Path) -> None:
     assert shares[2] > 0.8
     again = composites_put(material, ComposeSettings(placement="spread"), 120)
     assert covered_share(again, ground) == shares[2]
+
+
+def test_composites_stand_where_compose_puts_them_where_there_are_real_frames_too(tmp_path: Path) -> None:
+    things = [replace(thing, hour=3 if thing.track % 2 else 15) for thing in some_things(40, 20)]
+    folder = write_scene(tmp_path, things, hours=(3, 15))
+    clipart = read_clipart(folder)
+    frames = [msgspec.structs.replace(clipart.plates[1], id=f"f{number}", source="frame") for number in range(5)]
+    write_clipart(folder, msgspec.structs.replace(clipart, plates=[*clipart.plates, *frames]))
+    material = load_material(folder)
+    settings = ComposeSettings(objects=(1, 1), placement="original", crop_chance=0.0, frame_chance=0.9)
+    put = {
+        tuple(xy) for found in composites_put(material, settings, 12).contacts_xy.values() for xy in found.tolist()
+    }
+    for index in range(12):
+        for thing in compose(material, settings, 0, 0, index).objects:
+            x0, _, x1, y1 = thing.amodal.box_xyxy
+            assert ((x0 + x1) // 2, y1 - 1) in put
 
 
 def test_the_command_draws_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,6 +174,13 @@ def _change(folder: Path, **changes: object) -> None:
     write_clipart(folder, msgspec.structs.replace(read_clipart(folder), **changes))
 
 
+def _with_plate_time(folder: Path, utc_us: int) -> None:
+    plate = read_clipart(folder).plates[0]
+    captured = msgspec.structs.replace(plate.header.captured, utc_us=utc_us)
+    header = msgspec.structs.replace(plate.header, captured=captured)
+    _change(folder, plates=[msgspec.structs.replace(plate, header=header)])
+
+
 def _with_mask(folder: Path, mask: Rle) -> None:
     clip = read_clipart(folder).clips[0]
     _change(folder, clips=[msgspec.structs.replace(clip, header=msgspec.structs.replace(clip.header, mask=mask))])
@@ -204,6 +211,7 @@ def _with_static(folder: Path, shape: tuple[int, ...], ground_y: float) -> None:
         (lambda folder: _change(folder, clips=[]), "has 0 clips, none to train on: mine more with walt-edge mine"),
         (_without_plates, "has no plate to paste over: mine more"),
         (lambda folder: _change(folder, frame_wh=(100, 60)), "mine again"),
+        (lambda folder: _with_plate_time(folder, 1 << 61), "a time after the year 9999: mine again"),
         (lambda folder: _with_mask(folder, Rle(size=(2, 2), counts="04")), "its mask 2x2"),
         (lambda folder: _with_mask(folder, _one_pixel()), "crops/0.png has 1 pixel, too few"),
         (lambda folder: _with_points(folder, (999.0, 5.0, 2)), "keypoint of .* lies at 999, 5, outside the frame"),

@@ -196,6 +196,10 @@ def spoil_json(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], N
         (spoil_json(lambda c: c["images"][0].update(width=7)), r"a mask of \(16, 24\) for image 1"),
         (spoil_json(lambda c: c["images"][1].update(id=1)), "names an image id twice"),
         (
+            spoil_json(lambda c: c["images"][1].update(width=10**6, height=10**6)),
+            "image 2 is 1000000x1000000: correct",
+        ),
+        (
             spoil_json(lambda c: c["annotations"][3]["occluder_segmentation"].update(size=[4, 4])),
             r"a mask of \(4, 4\) for image 2 of \(16, 24\)",
         ),

@@ -99,6 +99,7 @@ def test_run_lengths_as_text_and_as_numbers(mask: Mask) -> None:
         (RunLengths((5, 7), [35]), "a mask of 7x5 for a picture of 5x7"),
         (RunLengths((7, 5), [30]), "cover 30 pixels, the size says 35"),
         (RunLengths((7, 5), [40, -5]), "negative or longer"),
+        (RunLengths((7, 5), [1 << 70]), "negative or longer"),
         (RunLengths((7, 5), "zz"), "mask runs"),
         ([1.0, 2, 3, 4], "a polygon of 4 numbers"),
         ([[1.0, 2, 3, 4, 5, float("inf")]], "no place in a picture"),
