@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,7 +23,7 @@ from walt_edge.runtimes.walt_onnx import WaltOnnx
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes import find_recipe
 
-JUDGED = {"size_wh": SIZE_WH, "score_threshold": 0.4}
+JUDGED: dict[str, Any] = {"size_wh": SIZE_WH, "score_threshold": 0.4}
 
 
 def test_auto_takes_half_only_where_that_keeps_the_file_small() -> None:

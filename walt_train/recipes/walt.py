@@ -85,9 +85,9 @@ def walt_edge_general() -> Recipe:
 
     Neither the empty scene, which a new camera does not have yet, nor the place of a pixel: the height of the horizon
     and the size of things at each row belong to one camera, and of the few that train it the network would learn
-    them by heart. Windows reach further than on one camera, since others stand nearer.
+    them by heart. Windows are cut more often than for one camera: things are as large as the camera is near.
     """
     small = walt_edge_small()
     network = msgspec.structs.replace(small.network, background=False, position=False)
-    training = msgspec.structs.replace(small.training, window_chance=0.6, window=(0.35, 1.0))
+    training = msgspec.structs.replace(small.training, window_chance=0.6, window=(0.5, 1.0))
     return Recipe(name="walt_edge_general", network=network, training=training)

@@ -1,0 +1,73 @@
+"""The command that makes the general weights: what it learns from, and what it is compared with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from benchmarks import weights
+from benchmarks.grounds import CLIPS, JUDGES, QUICK_JUDGES, QUICK_STREETS, STREETS, learned_from
+from tests.clipart import some_things, write_scene
+from walt_edge.contract.errors import UsageError
+from walt_edge.contract.labels import Label
+from walt_train.data.sample import AmodalSample
+
+
+def test_no_street_that_judges_teaches() -> None:
+    assert all(street.seed < 9000 for street in (*STREETS, *QUICK_STREETS))
+    assert all(street.seed >= 9000 for street in (*JUDGES, *QUICK_JUDGES))
+
+
+def test_rendered_material_comes_first_and_too_little_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first data sets give the golden pictures, which are to be ours."""
+    for name, things in (("arterial", some_things()), ("31", some_things()), ("plaza/epoch-1", some_things(1, 1))):
+        write_scene(tmp_path / CLIPS / name, things)
+    found = [str(folder.relative_to(tmp_path / CLIPS)) for folder in learned_from(tmp_path)]
+    assert found == ["31", "arterial"]
+    assert "left out" in capsys.readouterr().err
+
+
+def test_an_empty_workspace_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to train on: give --prepare-only"):
+        learned_from(tmp_path)
+
+
+def test_what_is_wrong_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(weights, "prepare", lambda root, is_quick: None)
+    monkeypatch.setattr(sys, "argv", ["weights", "--workspace", str(tmp_path), "--prepare-only"])
+    assert weights.main() == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+class Still:
+    """A plain on which a person and a car appear in one picture of five."""
+
+    sha256, frame_wh, labels = "", (96, 64), (Label.PERSON, Label.VEHICLE)
+
+    def __len__(self) -> int:
+        return 5
+
+    def sample(self, epoch: int, index: int) -> AmodalSample:
+        picture = np.full((64, 96, 3), 90, np.uint8)
+        if index == 3:
+            cv2.rectangle(picture, (10, 20), (19, 49), (200, 200, 200), -1)
+            cv2.rectangle(picture, (50, 30), (79, 44), (10, 10, 10), -1)
+        return AmodalSample(picture, (), name=f"{epoch}-{index}")
+
+
+def test_motion_is_what_differs_from_the_median() -> None:
+    look = weights._motion_in(Still())
+    found = look(Still().sample(0, 3).image_bgr)
+    assert found.labels.tolist() == [Label.PERSON, Label.VEHICLE]
+    assert found.boxes_xyxy.tolist() == [[10, 20, 20, 50], [50, 30, 80, 45]]
+    assert len(look(Still().sample(0, 0).image_bgr)) == 0
