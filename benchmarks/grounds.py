@@ -16,12 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import msgspec
 from tqdm import tqdm
 
 from walt_edge.camera import CameraError
 from walt_edge.capture.files import read_still
-from walt_edge.contract.clipart import FILE_NAME, ClipArtError
+from walt_edge.contract.clipart import FILE_NAME, ClipArtError, read_clipart, write_clipart
 from walt_edge.contract.errors import UsageError
+from walt_edge.contract.masks import decode_rle, encode_rle
+from walt_edge.runtimes import Teacher
+from walt_edge.runtimes.onnx_detector import OnnxDetector
 from walt_train.data import open_samples
 
 CAMERAS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "cameras"
@@ -33,6 +37,7 @@ _MINED_QUALITY = 98
 _KEPT_QUALITY = 88
 """Of pictures that stay: as a camera's own, and a third of the size of the renderer's."""
 _FPS = 10
+_SEEN_SCORE, _AROUND_PX = 0.3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,28 @@ _REAL = {"plaza": _mine_plaza, "arterial": _mine_arterial, "parking": _mine_park
 def _mine_real(camera: str, folder: Path, *words: str | Path) -> None:
     teacher = ("--teacher", str(DETECTOR)) if DETECTOR.is_file() else ()
     _call("walt-train", "mine", *map(str, words), "--camera", camera, "--out", str(folder), *teacher)
+    if teacher:
+        for file in folder.rglob(FILE_NAME):
+            forget_standing(file.parent, OnnxDetector(DETECTOR))
+
+
+def forget_standing(folder: Path, detector: Teacher) -> None:
+    """Takes what a detector sees in the plates out of them, as ground that was never seen.
+
+    A car that never moved is in no clip. On one camera it is background; elsewhere it would be an object, and a
+    network for any camera must not be taught that it is none.
+    """
+    clipart = read_clipart(folder)
+    plates = []
+    for plate in clipart.plates:
+        known = decode_rle(plate.header.known).copy()
+        seen = detector(read_still(folder / plate.image))
+        for (x0, y0, x1, y1), score in zip(seen.boxes_xyxy.round().astype(int), seen.scores, strict=True):
+            if score >= _SEEN_SCORE:
+                known[max(0, y0 - _AROUND_PX) : y1 + _AROUND_PX, max(0, x0 - _AROUND_PX) : x1 + _AROUND_PX] = False
+        header = msgspec.structs.replace(plate.header, known=encode_rle(known))
+        plates.append(msgspec.structs.replace(plate, header=header))
+    write_clipart(folder, msgspec.structs.replace(clipart, plates=plates))
 
 
 def _call(program: str, *words: str) -> None:

@@ -8,14 +8,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 
 from benchmarks import weights
-from benchmarks.grounds import CLIPS, JUDGES, QUICK_JUDGES, QUICK_STREETS, STREETS, learned_from
+from benchmarks.grounds import CLIPS, JUDGES, QUICK_JUDGES, QUICK_STREETS, STREETS, forget_standing, learned_from
 from tests.clipart import some_things, write_scene
+from walt_edge.contract.clipart import read_clipart
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
+from walt_edge.contract.masks import decode_rle
+from walt_edge.runtimes import Detections
 from walt_train.data.sample import AmodalSample
 
 
@@ -47,6 +51,23 @@ def test_what_is_wrong_is_one_line(
     monkeypatch.setattr(sys, "argv", ["weights", "--workspace", str(tmp_path), "--prepare-only"])
     assert weights.main() == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_stands_in_a_plate_is_forgotten(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path / "plaza", some_things())
+
+    class ParkedCar:
+        name = "parked"
+
+        def __call__(self, bgr: NDArray[np.uint8]) -> Detections:
+            boxes = np.array([[40.0, 30, 60, 50], [100, 100, 120, 120]])
+            return Detections(boxes, np.array([0.9, 0.1]), (Label.VEHICLE, Label.VEHICLE))
+
+    forget_standing(folder, ParkedCar())
+    (plate,) = read_clipart(folder).plates
+    known = decode_rle(plate.header.known)
+    assert not known[26:54, 36:64].any()
+    assert known.sum() == known.size - 28 * 28
 
 
 class Still:
