@@ -91,17 +91,22 @@ class WaltHeads(Branch):
             for name in self.heads
         }
         if self.quality is not None:
-            amodal, whole = own_class(self.shares(raw["amodal"]), labels), own_class(targets[:, Layer.AMODAL], labels)
+            amodal, whole = anything(self.shares(raw["amodal"])), anything(targets[:, Layer.AMODAL])
             expected = self.quality.expected(raw["quality"], labels)
             error = (expected - mask_ious(amodal.detach(), whole)).square().sum() / max(1, len(labels))
             losses["loss_quality"] = config.quality_weight * error
         return losses
 
     def maps(self, raw: Raw, labels: Tensor) -> Maps:
-        """Probability of the object's own class, and of anything before and behind it."""
-        amodal = own_class(self.shares(raw["amodal"]), labels)
+        """Probability of the object, and of anything before and behind it.
+
+        The amodal head is taught nothing but the object and background, so whatever is not background there is the
+        object. Which class it has the box head says better: a car of a size that was never seen is a car all the
+        same, where the channel of people takes half of its cells.
+        """
+        amodal = anything(self.shares(raw["amodal"]))
         others = [
-            1 - self.shares(raw[name])[:, 0] if name in self.heads else torch.zeros_like(amodal) for name in HEADS[1:]
+            anything(self.shares(raw[name])) if name in self.heads else torch.zeros_like(amodal) for name in HEADS[1:]
         ]
         quality = None if self.quality is None else self.quality.expected(raw["quality"], labels)
         return Maps(torch.stack([amodal, *others], dim=1), quality)
@@ -115,10 +120,9 @@ def conv_stack(inside: int, width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def own_class(shares: Tensor, labels: Tensor) -> Tensor:
-    """(R, 28, 28) of (R, CHANNELS, 28, 28): the channel that each label (R,) names."""
-    index = labels.view(-1, 1, 1, 1).expand(-1, 1, MAP_SIDE, MAP_SIDE)
-    return shares.gather(1, index)[:, 0]
+def anything(shares: Tensor) -> Tensor:
+    """(R, 28, 28) of (R, CHANNELS, 28, 28): all that is not background."""
+    return 1 - shares[:, 0]
 
 
 def soft_cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
