@@ -1,10 +1,14 @@
-"""`walt-train swalt`: amodal truth from objects that stand still while others pass before them."""
+"""`walt-train swalt`: amodal truth from objects that stand still while others pass before them.
+
+Its pictures pass the anonymiser, with the people whom a detector saw in them.
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
 import hashlib
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from walt_edge.amodal_pictures import sightings_of
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask
 from walt_edge.contract.predictions import FramePrediction, Predictions, frame_instances, read_predictions
+from walt_edge.faces import find_faces
+from walt_edge.privacy import Anonymiser
 from walt_train.data.sample import AmodalSample
 from walt_train.data.write import write_samples
 from walt_train.metrics.origin import SwaltOrigin
@@ -28,6 +35,7 @@ from walt_train.metrics.swalt import SwaltError, SwaltSettings, Timeline, still_
 from walt_train.metrics.swalt_frames import StillFrame, hidden_frames
 from walt_train.metrics.swalt_refine import refined
 
+_LOG = logging.getLogger(__name__)
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _STANDING = tuple(label.title for label in Label)
 
@@ -95,8 +103,12 @@ def run(args: argparse.Namespace) -> int:
         objects=len(objects),
         whole_frames_min=settings.whole_frames_min,
     )
-    samples = SwaltSamples(shown, timeline, pictures([frame.frame for frame in shown]), origin.timeline_sha256)
+    places = [frame.frame for frame in shown]
+    people = [[seen[place], *([] if occluders is None else [occluders[place]])] for place in places]
+    samples = SwaltSamples(shown, timeline, anonymised(pictures(places), people), origin.timeline_sha256)
     _write(args.out, samples, origin)
+    if args.static is None:
+        _LOG.warning("what a pole or tree always hides is missing from the truth: give --static, or look at it")
     print(f"{len(shown)} frames in which something passes before one of {len(objects)} standing objects: {args.out}")  # noqa: T201
     return 0
 
@@ -113,7 +125,7 @@ class SwaltSamples:
     Args:
         shown: Frames in which something passes before a standing object.
         timeline: That they are from.
-        pictures: (H, W, 3) uint8 BGR of each, in their order, one pass.
+        pictures: (H, W, 3) uint8 BGR of each, anonymised, in their order, one pass.
         sha256: Names the truth.
     """
 
@@ -192,6 +204,23 @@ def read_pictures(source: Path, wanted: Sequence[FramePrediction]) -> Iterator[N
         if image is None:
             raise SwaltError(f"cannot read {source / frame.file_name}: give the folder that the detector looked at")
         yield image
+
+
+def anonymised(
+    pictures: Iterator[NDArray[np.uint8]], seen: Sequence[Sequence[AmodalInstances]]
+) -> Iterator[NDArray[np.uint8]]:
+    """The pictures without the heads of the people whom the detectors saw in each, and without the faces in them.
+
+    Vehicles stay as they are, for they are what is judged: of one that people pass much would be filled.
+
+    Raises:
+        PrivacyError: The anonymiser failed.
+    """
+    anonymiser = Anonymiser(find_faces())
+    for bgr, found in zip(pictures, seen, strict=True):
+        sightings = [sighting for instances in found for sighting in sightings_of(instances)]
+        people = [sighting for sighting in sightings if sighting.label is not Label.VEHICLE]
+        yield anonymiser(bgr, people, np.zeros(bgr.shape[:2], bool)).bgr
 
 
 def _from_video(path: Path, numbers: Sequence[int]) -> Iterator[NDArray[np.uint8]]:

@@ -16,6 +16,7 @@ from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_edge.contract.predictions import Predictions, frame_prediction, write_predictions
+from walt_edge.privacy import FILL_BGR
 from walt_train.cli import SCRIPT
 from walt_train.data import open_samples
 from walt_train.data.layers import sample_layers
@@ -175,11 +176,16 @@ def test_the_command_writes_what_evaluate_reads(tmp_path: Path, capsys: pytest.C
     path = write_timeline(tmp_path, passed(), model="demo-1")
     words = ["swalt", "--timeline", str(path), "--frames", str(tmp_path / "frames"), "--fps", "0.5"]
     assert SCRIPT.main([*words, "--out", str(tmp_path / "truth"), "--detector-sha256", "ab" * 32]) == 0
-    assert "3 frames" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 frames" in said.out
+    assert "give --static" in said.err
     samples = open_samples(tmp_path / "truth", split="all")
     assert len(samples) == 3
     sample = samples.sample(0, 0)
     assert (sample.frame, int(sample.image_bgr[0, 0, 0])) == (6, 6)
+    x0, y0, x1, _ = WALKER
+    assert (sample.image_bgr[y0 : y0 + 10, x0:x1] == FILL_BGR).all(), "the passer-by's head is written to no disk"
+    assert (sample.image_bgr[CAR[3] - 10 : CAR[3], CAR[0] : CAR[0] + 20] == 6).all()
     (layers,) = sample_layers(sample)
     assert layers.occlusion_fraction == pytest.approx(0.2)
     origin = read_origin(tmp_path / "truth").swalt
