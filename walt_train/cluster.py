@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar
 import cv2
 
 from walt_edge.contract.errors import UsageError, WaltError
+from walt_edge.contract.processes import end_with
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -123,7 +124,7 @@ def _on_processes(
 ) -> Iterator[Result]:
     # Spawned, not forked: OpenCV's and torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers.processes, context, _take, (function,)) as pool:
+    with ProcessPoolExecutor(workers.processes, context, _take, (function, os.getpid())) as pool:
         try:
             for task, future in _ahead(lambda task: pool.submit(_call, task), tasks, workers.processes):
                 yield _result(future, name(task))
@@ -149,7 +150,8 @@ class _Worker:
     function: Callable[[Any], Any] | None = None
 
 
-def _take(function: Callable[[Any], Any]) -> None:
+def _take(function: Callable[[Any], Any], parent: int) -> None:
+    end_with(parent)  # a killed command would leave them waiting for tasks for ever
     # Who started them has warned already, and every processor has its own worker.
     logging.disable(logging.WARNING)
     cv2.setNumThreads(1)

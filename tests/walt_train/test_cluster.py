@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +48,27 @@ def die(path: str) -> str:
         Path(path).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return path
+
+
+def stay(folder: str) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    threading.Event().wait()
+
+
+def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    words = "from tests.walt_train.test_cluster import map_tasks, stay; list(map_tasks(stay, {!r}, workers=2))"
+    command = [sys.executable, "-c", words.format([str(tmp_path)] * 2)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as parent:
+        _wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+        parent.kill()
+    _wait_until(lambda: not any(Path("/proc", path.name).exists() for path in tmp_path.iterdir()))
+
+
+def _wait_until(true: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end_s, "in vain"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
