@@ -166,8 +166,8 @@ class WatchSettings:
     confidence_min: float = 0.3
     """Many small doubts together are one."""
     settle_s: float = 3.0
-    """So long after the first look, those who were there already are doubted: on rendered streets three of the four
-    surest mistakes were groups in the first second."""
+    """So long after the first look everybody is doubted, less and less, for who was there already was not seen to
+    come: on rendered streets three of the four surest mistakes were groups in the first second."""
     keep_doubtful: bool = False
     """Hand on views that some reason speaks against as well, with their parts: where a calibrated confidence decides
     later, at home, or is being learned."""
