@@ -171,14 +171,15 @@ def write_timeline(folder: Path, frames: Sequence[AmodalInstances], model: str =
     return folder / "timeline.json"
 
 
-def test_the_command_writes_what_evaluate_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_what_evaluate_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     bundle = write_colour_bundle(tmp_path / "colours.walt")
     path = write_timeline(tmp_path, passed(), model="demo-1")
     words = ["swalt", "--timeline", str(path), "--frames", str(tmp_path / "frames"), "--fps", "0.5"]
     assert SCRIPT.main([*words, "--out", str(tmp_path / "truth"), "--detector-sha256", "ab" * 32]) == 0
-    said = capsys.readouterr()
-    assert "3 frames" in said.out
-    assert "give --static" in said.err
+    assert "3 frames" in capsys.readouterr().out
+    assert "give --static" in caplog.text
     samples = open_samples(tmp_path / "truth", split="all")
     assert len(samples) == 3
     sample = samples.sample(0, 0)
