@@ -90,9 +90,7 @@ def _call(program: str, *words: str) -> None:
 
 def shortened(recipe: Recipe, steps: int | None) -> Recipe:
     """The recipe with another number of steps, if one is given."""
-    if steps is None:
-        return recipe
-    return msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, steps=steps))
+    return recipe if steps is None else recipe.with_steps(steps)
 
 
 def train(recipe: Recipe, data: Path, seed: int, out: Path) -> Path:
