@@ -48,7 +48,10 @@ class Source:
 
     @property
     def key(self) -> str:
-        """For folders, and as the boot id of its moments: the same wherever the same files have the same names."""
+        """For folders, and as the boot id of its moments: the same wherever the same files have the same names.
+
+        Files without a date in their names are the same only while their times are: copies have to keep those.
+        """
         facts = [(path.parent.name, path.name, _bytes_in(path)) for path in self.paths]
         digest = hashlib.sha256(repr((facts, self.begin_us, self.stills, self.fps)).encode()).hexdigest()
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", self.paths[0].stem).strip("-_")[:40]
