@@ -104,6 +104,8 @@ class StaticOccluders:
         """Which ground rows passed behind and before each pixel."""
         x0, y0, x1, y1 = own.box_xyxy
         foot = np.float32(y0 + np.flatnonzero(own.mask.any(axis=1))[-1] + 1)
+        if foot >= len(self.mask):  # cut by the frame: nobody sees where it touches the ground
+            return
         behind, before = self._behind_y[y0:y1, x0:x1], self._before_y[y0:y1, x0:x1]
         behind[gap.mask] = np.maximum(behind[gap.mask], foot)
         before[own.mask] = np.minimum(before[own.mask], foot)
@@ -124,7 +126,10 @@ class StaticOccluders:
         self.mask = self._find()
 
     def things(self) -> list[StaticThing]:
-        """Each occluder with the row at which it touches the ground; pieces above each other are one."""
+        """Each occluder with the row at which it touches the ground; pieces above each other are one.
+
+        What nobody was seen to pass behind is left out: a kerb on which outlines break would cover who drives on it.
+        """
         found = self.mask.astype(np.uint8)
         reach = max(3, round(_PIECES * len(found))) | 1
         whole = cv2.morphologyEx(
@@ -133,14 +138,21 @@ class StaticOccluders:
         count, labels = cv2.connectedComponents(whole[reach:-reach] | found, connectivity=8)
         masks = [self.mask & (labels == index) for index in range(1, count)]
         own = [mask for mask in masks if np.count_nonzero(mask) >= _THING_PX]
-        return [StaticThing(mask=encode_rle(mask), ground_y=self._ground_y(mask)) for mask in own]
+        rows = [self._ground_y(mask) for mask in own]
+        return [
+            StaticThing(mask=encode_rle(mask), ground_y=row)
+            for mask, row in zip(own, rows, strict=True)
+            if row is not None
+        ]
 
-    def _ground_y(self, mask: Mask) -> float:
-        """The lowest row, moved between those who passed behind and those who passed before."""
+    def _ground_y(self, mask: Mask) -> float | None:
+        """The lowest row, moved between those who passed behind and those before; None where nobody passed."""
         lowest = float(np.flatnonzero(mask.any(axis=1))[-1] + 1)
         behind, before = self._behind_y[mask], self._before_y[mask]
         passed = behind[behind > 0]
-        low = float(np.quantile(passed, 0.9)) if passed.size >= _PASSED_SHARE * behind.size else 0.0
+        if passed.size < _PASSED_SHARE * behind.size:
+            return None
+        low = float(np.quantile(passed, 0.9))
         crossed = before[np.isfinite(before) & (before > low)]
         high = float(np.median(crossed)) if crossed.size >= _PASSED_SHARE * before.size else float(len(self.mask))
         return float(np.clip(lowest, low, max(low, high)))

@@ -144,6 +144,8 @@ class Material:
             digest.update(repr((backdrop.plate_id, backdrop.hour, backdrop.source)).encode())
             digest.update(backdrop.image_bgr.tobytes())
             digest.update(b"-" if backdrop.guessed is None else backdrop.guessed.astype("<i8").tobytes())
+            digest.update(b"-" if backdrop.light is None else backdrop.light.sums.tobytes())
+            digest.update(b"-" if backdrop.light is None else backdrop.light.brightest.tobytes())
         for post in self.posts:
             digest.update(repr((post.mask.box_xyxy, post.ground_y)).encode() + post.alpha.tobytes())
         return digest.hexdigest()
