@@ -27,8 +27,9 @@ _HOLE_SHARE = 0.15
 _WIDEST = 0.12  # of the frame's height: a sign, a trunk
 _BRIDGE_WIDTH = 0.6
 _BRIDGE_HEIGHT = 0.7
-_THING_PX = 20
+_THING_SHARE = 4e-4  # of the frame; smaller ones hide nothing that matters
 _PIECES = 0.03  # of the frame's height: a gap in a pole that nobody has passed yet
+_UPRIGHT, _FULL = 1.5, 0.5  # height by width; share of the box around it
 _PASSED_SHARE = 0.3  # of a thing's pixels: whoever covered less only brushed it
 
 Rows = NDArray[np.float32]
@@ -104,7 +105,7 @@ class StaticOccluders:
         """Which ground rows passed behind and before each pixel."""
         x0, y0, x1, y1 = own.box_xyxy
         foot = np.float32(y0 + np.flatnonzero(own.mask.any(axis=1))[-1] + 1)
-        if foot >= len(self.mask):  # cut by the frame: nobody sees where it touches the ground
+        if foot > len(self.mask) - 2 * self._settings.clear_px:  # cut by the frame: where it stands is not seen
             return
         behind, before = self._behind_y[y0:y1, x0:x1], self._before_y[y0:y1, x0:x1]
         behind[gap.mask] = np.maximum(behind[gap.mask], foot)
@@ -128,7 +129,8 @@ class StaticOccluders:
     def things(self) -> list[StaticThing]:
         """Each occluder with the row at which it touches the ground; pieces above each other are one.
 
-        What nobody was seen to pass behind is left out: a kerb on which outlines break would cover who drives on it.
+        What nobody was seen to pass behind is left out, and what lies rather than stands: kerbs and markings, on
+        which outlines break, would cover who drives on them.
         """
         found = self.mask.astype(np.uint8)
         reach = max(3, round(_PIECES * len(found))) | 1
@@ -137,7 +139,7 @@ class StaticOccluders:
         )
         count, labels = cv2.connectedComponents(whole[reach:-reach] | found, connectivity=8)
         masks = [self.mask & (labels == index) for index in range(1, count)]
-        own = [mask for mask in masks if np.count_nonzero(mask) >= _THING_PX]
+        own = [mask for mask in masks if np.count_nonzero(mask) >= _THING_SHARE * mask.size and _stands(mask)]
         rows = [self._ground_y(mask) for mask in own]
         return [
             StaticThing(mask=encode_rle(mask), ground_y=row)
@@ -212,6 +214,13 @@ class Footprint:
     own: PatchMask
     changed: Mask
     usable: bool
+
+
+def _stands(mask: Mask) -> bool:
+    """Whether it is upright like a pole or full like a sign; what lies on the ground is a slanting strip."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+    return height >= _UPRIGHT * width or float(mask.mean() * mask.size) >= _FULL * height * width
 
 
 def _bridged(step: Footprint) -> PatchMask:
