@@ -27,6 +27,7 @@ from walt_train.data.sample import Samples, Split
 from walt_train.engine.batches import StepBatches, step_loader, survey
 from walt_train.engine.checkpoint import CheckpointManifest, write_checkpoint
 from walt_train.engine.curves import Curves
+from walt_train.engine.meeting import meet
 from walt_train.engine.plan import (
     CHECKPOINT,
     RESUME,
@@ -155,6 +156,12 @@ def _train(
 
     if state is not None and place.rank == 0:
         _LOG.warning("going on with the training in %s after step %d", wanted.out, state.step)
+    backend = ("nccl" if wanted.gpu else "gloo") if place.distributed else None
+    if backend is not None:
+        if wanted.gpu:
+            torch.cuda.set_device(place.local_rank)
+        meet(backend)
+        _must_agree(plan, state.step if state else 0, wanted.out)
     training = recipe.training
     folder = wanted.out / RESUME
     with Curves(wanted.out, training.steps, shown=place.rank == 0) as curves:
@@ -165,13 +172,8 @@ def _train(
                 _keep_state(write, State.after(step, wanted.out))
                 curves.write()
 
-        def before(step: int) -> None:
-            if place.distributed and step == (state.step if state else 0):
-                _must_agree(plan, step, wanted.out)
-            _seed_step(wanted.seed, step, place.rank)
-
         hook = StepHook(
-            before=before,
+            before=lambda step: _seed_step(wanted.seed, step, place.rank),
             after=lambda step, losses: _note(curves, batches, step, losses),
             save=save,
             stored=lambda: curves.rows,
@@ -185,7 +187,7 @@ def _train(
             seed=wanted.seed,
             work_dir=folder / "mmengine",
             resume_from=state.path if state else None,
-            distributed=("nccl" if wanted.gpu else "gloo") if place.distributed else None,
+            distributed=backend,
         )
         if place.rank == 0:
             curves.write()  # again for a training that was killed when all but this was written

@@ -92,13 +92,11 @@ def train(
         seed: Of everything random that mmengine starts.
         work_dir: Gets mmengine's own files.
         resume_from: A state that the hook wrote, or None.
-        distributed: Backend of torch.distributed (`gloo`, `nccl`) in a process that torchrun started, or None.
+        distributed: Backend of torch.distributed (`gloo`, `nccl`) in a process that has joined a group, or None.
 
     Returns:
         The running average of the network's weights, on the CPU.
     """
-    if distributed == "gloo":
-        torch.distributed.init_process_group(distributed)  # mmengine would ask for a GPU
     average = EMAHook(
         "MomentumAnnealingEMA", momentum=training.average, gamma=_YOUNG, update_buffers=True, strict_load=True
     )
