@@ -48,10 +48,10 @@ class Overview:
         if self._image is not None:
             panels.append(draw_sightings(self._image, self._sightings))
         width = _WIDTH // max(1, len(panels))
-        top = [_fit_width(panel, width) for panel in panels]
+        top = [fit_width(panel, width) for panel in panels]
         rows = [np.hstack([_pad_height(one, max(len(p) for p in top)) for one in top])] if top else []
         why = ", ".join(f"{reason}: {count}" for reason, count in rejected.items()) or "none"
-        rows.append(_line(f"{len(crops)} clips chosen; objects not chosen, by reason: {why}"))
+        rows.append(text_line(f"{len(crops)} clips chosen; objects not chosen, by reason: {why}"))
         rows.append(_grid([cut_out(crop) for crop in crops[:_CELLS_MAX]]))
         return np.vstack([_pad_width(row, _WIDTH) for row in rows])
 
@@ -110,13 +110,15 @@ def _grid(cells: list[_Picture]) -> _Picture:
     return np.vstack([np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)])
 
 
-def _line(text: str) -> _Picture:
+def text_line(text: str) -> _Picture:
+    """A line of text as wide as the sheet, (24, W, 3) uint8 BGR."""
     line = np.full((24, _WIDTH, 3), 255, np.uint8)
     cv2.putText(line, text[:220], (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
     return line
 
 
-def _fit_width(picture: _Picture, width: int) -> _Picture:
+def fit_width(picture: _Picture, width: int) -> _Picture:
+    """A picture in that width, in its own proportions."""
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from walt_edge.contract.clipart import FILE_NAME
-from walt_edge.contract.labels import Label
 from walt_train.clipart.settings import ComposeSettings
 from walt_train.cluster import Workers, map_tasks
 from walt_train.data.composites import CompositeSamples
 from walt_train.data.manifest import MANIFEST, Counted, Manifest
 from walt_train.data.pictures import read_file
-from walt_train.data.sample import AmodalSample, Samples, Split
+from walt_train.data.sample import AmodalSample, Samples, SamplesAround, Split
 from walt_train.data.write import OutputError, write_samples
 
 _PLAIN = ComposeSettings()
@@ -63,7 +62,7 @@ def _opened(composites: Composites) -> CompositeSamples:
     return composites.open()
 
 
-class AheadSamples:
+class AheadSamples(SamplesAround):
     """The first epoch of a data set, made ahead of its reader; any other sample is made here.
 
     Args:
@@ -73,30 +72,11 @@ class AheadSamples:
     """
 
     def __init__(self, samples: Samples, make: Callable[[int], AmodalSample], workers: str | int) -> None:
-        self._samples = samples
+        super().__init__(samples)
         self._next = 0
         self._coming: Iterator[AmodalSample] = map_tasks(
             make, range(len(samples)), workers=workers, name="sample {}".format
         )
-
-    @property
-    def sha256(self) -> str:
-        """As of the samples alone: who made them does not matter."""
-        return self._samples.sha256
-
-    @property
-    def frame_wh(self) -> tuple[int, int]:
-        """Size of the camera's frames, pixels."""
-        return self._samples.frame_wh
-
-    @property
-    def labels(self) -> Sequence[Label]:
-        """The classes that occur."""
-        return self._samples.labels
-
-    def __len__(self) -> int:
-        """Samples in an epoch."""
-        return len(self._samples)
 
     def sample(self, epoch: int, index: int) -> AmodalSample:
         """Sample `index` of `epoch`.

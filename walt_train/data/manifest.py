@@ -7,15 +7,13 @@ with the same numbering can be compared by their manifests alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from walt_edge.contract.files import write_whole
-from walt_edge.contract.labels import Label
 from walt_train.data.pictures import DataError, read_file
-from walt_train.data.sample import AmodalSample, Samples, Split
+from walt_train.data.sample import AmodalSample, Samples, SamplesAround, Split
 
 MANIFEST = "data.json"
 
@@ -98,7 +96,7 @@ def refuse_leakage(training: Path, judging: Path) -> None:
         )
 
 
-class Counted:
+class Counted(SamplesAround):
     """Samples that are counted as they are read.
 
     Args:
@@ -107,29 +105,11 @@ class Counted:
     """
 
     def __init__(self, samples: Samples, manifest: Manifest) -> None:
-        self._samples, self._manifest = samples, manifest
-
-    @property
-    def sha256(self) -> str:
-        """Of the samples."""
-        return self._samples.sha256
-
-    @property
-    def frame_wh(self) -> tuple[int, int]:
-        """Of the samples."""
-        return self._samples.frame_wh
-
-    @property
-    def labels(self) -> Sequence[Label]:
-        """Of the samples."""
-        return self._samples.labels
-
-    def __len__(self) -> int:
-        """Samples in an epoch."""
-        return len(self._samples)
+        super().__init__(samples)
+        self._manifest = manifest
 
     def sample(self, epoch: int, index: int) -> AmodalSample:
         """Sample `index` of `epoch`, counted."""
-        sample = self._samples.sample(epoch, index)
+        sample = super().sample(epoch, index)
         self._manifest.add(sample)
         return sample

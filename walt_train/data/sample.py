@@ -81,3 +81,33 @@ class Samples(Protocol):
 
     def sample(self, epoch: int, index: int) -> AmodalSample:
         """Sample `index` of `epoch`; the same arguments give the same pixels and layers, always."""
+
+
+class SamplesAround:
+    """A data set that is another one, but for what happens when a sample is asked for."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    @property
+    def sha256(self) -> str:
+        """As of the samples alone: who made or looked at them does not matter."""
+        return self._samples.sha256
+
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        """Size of the camera's frames, pixels."""
+        return self._samples.frame_wh
+
+    @property
+    def labels(self) -> Sequence[Label]:
+        """The classes that occur."""
+        return self._samples.labels
+
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+        return len(self._samples)
+
+    def sample(self, epoch: int, index: int) -> AmodalSample:
+        """Sample `index` of `epoch`."""
+        return self._samples.sample(epoch, index)

@@ -13,6 +13,7 @@ from walt_edge.contract.clipart import Clip, ClipArt, read_clipart
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import decode_rle
+from walt_edge.overview import fit_width, text_line
 
 Picture = NDArray[np.uint8]
 
@@ -43,10 +44,10 @@ def draw_sheet(folder: Path, clipart: ClipArt) -> Picture:
     if frames:
         panels.append(_read(folder / frames[len(frames) // 2].image))
     width = _WIDTH // max(1, len(panels))
-    rows = [np.hstack([_fit(panel, width) for panel in panels])] if panels else []
+    rows = [np.hstack([fit_width(panel, width) for panel in panels])] if panels else []
     why = ", ".join(f"{reason} {count}" for reason, count in clipart.rejected_by_reason.items())
     text = f"{len(clipart.clips)} clips of {len(objects)} objects, {len(medians)} plates, {len(frames)} real frames, "
-    rows += [_line(text + f"{len(clipart.static)} static things. Not chosen: {why or 'none'}")]
+    rows += [text_line(text + f"{len(clipart.static)} static things. Not chosen: {why or 'none'}")]
     rows.append(_grid([_cell(folder, clip) for clip in objects.values()]))
     return np.vstack([np.pad(row, ((0, 0), (0, _WIDTH - row.shape[1]), (0, 0))) for row in rows])
 
@@ -92,17 +93,6 @@ def _grid(cells: Sequence[Picture]) -> Picture:
     blank = np.full((_CELL_WH[1], _CELL_WH[0], 3), _PAPER, np.uint8)
     shown += [blank] * (-len(shown) % columns or (0 if shown else columns))
     return np.vstack([np.hstack(shown[start : start + columns]) for start in range(0, len(shown), columns)])
-
-
-def _line(text: str) -> Picture:
-    line = np.full((24, _WIDTH, 3), 255, np.uint8)
-    cv2.putText(line, text[:220], (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
-    return line
-
-
-def _fit(picture: Picture, width: int) -> Picture:
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _read(path: Path) -> Picture:
