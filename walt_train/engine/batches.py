@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from walt_train.data.sample import AmodalSample, Samples
-from walt_train.engine.examples import Example, make_example
+from walt_train.engine.examples import Example, make_example, shown_sizes
 from walt_train.engine.segments import Segment, pictures_before
 from walt_train.model.anchors import fit_anchors
 from walt_train.recipes.recipe import Network, Recipe
@@ -137,25 +137,26 @@ def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)  # OpenCV's pool of threads does not survive a fork
 
 
-def survey(samples: Samples, network: Network) -> tuple[Network, NDArray[np.uint8] | None]:
+def survey(samples: Samples, recipe: Recipe) -> tuple[Network, NDArray[np.uint8] | None]:
     """What the data tells before training: anchors that fit its objects, and the empty scene.
+
+    Anchors are fitted to what the training shows: a window that is cut out fills the input, its objects grow with it.
 
     Returns:
         The network with anchors; the mean of what the objects leave free, (H, W, 3) uint8 BGR, or None for a network
         that is not told it, whose data may show many scenes.
     """
+    network = recipe.network
     scene = Scene(samples.frame_wh) if network.background else None
     sizes = []
     for index in np.unique(np.linspace(0, len(samples) - 1, _SURVEYED).astype(int)):
         sample = samples.sample(0, int(index))
-        height, width = sample.image_bgr.shape[:2]
-        scale = min(network.input_wh[0] / width, network.input_wh[1] / height)
-        boxes = [thing.amodal.box_xyxy for thing in sample.objects]
-        sizes += [((x1 - x0) * scale, (y1 - y0) * scale) for x0, y0, x1, y1 in boxes]
+        sizes.append(shown_sizes(sample, recipe, np.random.default_rng(int(index))))
         if scene is not None:
             scene.add(sample)
-    if not network.anchors_wh and sizes:
-        network = msgspec.structs.replace(network, anchors_wh=fit_anchors(np.array(sizes), network.anchors))
+    shown = np.concatenate(sizes)
+    if not network.anchors_wh and len(shown):
+        network = msgspec.structs.replace(network, anchors_wh=fit_anchors(shown, network.anchors))
     return network, None if scene is None else scene.mean()
 
 

@@ -92,6 +92,15 @@ def make_example(
     )
 
 
+def shown_sizes(sample: AmodalSample, recipe: Recipe, random: np.random.Generator) -> NDArray[np.float64]:
+    """(n, 2) widths and heights, pixels of the input, of the objects of one view that is drawn as in training."""
+    view = _draw_view(View.whole(sample, sample.image_bgr), recipe.training, random).sample
+    input_wh, view_wh = np.array(recipe.network.input_wh), np.array(view.image_bgr.shape[1::-1])
+    scale = float((input_wh / view_wh).min())
+    boxes = _boxes([thing.amodal for thing in view.objects])
+    return (boxes[:, 2:] - boxes[:, :2])[_shown(view, visible_masks(view), scale)] * scale
+
+
 def _draw_view(view: View, training: Training, random: np.random.Generator) -> View:
     if random.random() < training.window_chance:
         view = view.cut(draw_window(view.sample, training.window, random))

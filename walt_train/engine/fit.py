@@ -38,6 +38,7 @@ from walt_train.engine.plan import (
     settle,
     whole_state,
 )
+from walt_train.engine.precision import in_bfloat16
 from walt_train.engine.segments import Segment, go_on, write_segments
 from walt_train.engine.validate import judge, write_golden
 from walt_train.model.cost import count_parameters, measure_gflops
@@ -87,7 +88,7 @@ def fit(wanted: Fit) -> Path:
     if (wanted.out / CHECKPOINT).is_file():
         _LOG.warning("%s is trained already: nothing to do", wanted.out)
         return wanted.out / CHECKPOINT
-    network, scene = survey(samples, wanted.recipe.network)
+    network, scene = survey(samples, wanted.recipe)
     if not network.anchors_wh:
         raise FitError(f"{wanted.named} shows no object at all: nothing can be learned from it")
     segments = go_on(wanted.out, state.step if state else 0, place.world)
@@ -180,7 +181,7 @@ def _train(
             restored=curves.go_on,
         )
         weights = train(
-            AmodalDetector(net, bf16=training.amp == "bf16"),
+            AmodalDetector(net, bf16=in_bfloat16(training.amp, gpu=wanted.gpu)),
             step_loader(batches, workers=_workers(place.world)),
             training,
             hook,

@@ -27,8 +27,24 @@ _PLAIN_STAGES = 2
 
 def conv_bn(inside: int, outside: int, *, stride: int = 1, kernel: int = 3, groups: int = 1) -> nn.Sequential:
     """Convolution and batch normalisation, without activation."""
-    convolution = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
+    kind = Depthwise if groups == inside == outside else nn.Conv2d
+    convolution = kind(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outside))
+
+
+class Depthwise(nn.Conv2d):
+    """A depthwise convolution, in float32 on a CPU even where others compute in bfloat16.
+
+    Its gradients take oneDNN 37 ms in float32 and 106 ms in bfloat16 (8 pictures, 640 channels of 24x40, kernel 5, on
+    a core that has instructions for bfloat16).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H / stride, W / stride)."""
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
 
 
 class PictureInput(nn.Module):

@@ -59,7 +59,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         steps: Optimiser steps; 0 where `epochs` say it.
         epochs: How often each picture is seen, instead of `steps`; 0 where those say it.
-        amp: Whether layers compute in bfloat16; weights, boxes and losses stay in float32.
+        amp: Whether layers compute in bfloat16, "auto" where the machine is faster at it; weights, boxes and losses
+            stay in float32.
         batch: Pictures a step and process.
         learning_rate: Of AdamW at its peak.
         weight_decay: Of AdamW.
@@ -84,7 +85,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     steps: int = 0
     epochs: int = 0
-    amp: Literal["off", "bf16"] = "off"
+    amp: Literal["auto", "off", "bf16"] = "auto"
     batch: int
     learning_rate: float
     weight_decay: float = 0.01

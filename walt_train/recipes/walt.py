@@ -42,7 +42,6 @@ def walt_paper(backbone: Literal["resnet50", "swin_t"] = "swin_t", checkpoint: s
             rois=24,
             window_chance=0.45,
             mirror_chance=0.5,
-            amp="bf16",
             resume_every=500,
             validation=200,
         ),

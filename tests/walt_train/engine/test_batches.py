@@ -122,13 +122,21 @@ def test_a_crowd_gives_no_more_rois_than_the_recipe_says(recipe: Recipe) -> None
 
 
 def test_the_survey_finds_the_scene_and_the_sizes(recipe: Recipe) -> None:
-    network, scene = survey(Shapes(60), recipe.network)
+    network, scene = survey(Shapes(60), recipe)
     np.testing.assert_array_equal(scene, SCENE)
     people, vehicles = (8.0, 22.0), (34.0, 14.0)
     for half in (people, vehicles):
         assert any(np.allclose(half, anchor, rtol=0.1) for anchor in network.anchors_wh)
     fixed = msgspec.structs.replace(recipe.network, anchors_wh=((3.0, 4.0),))
-    assert survey(Shapes(), fixed)[0] == fixed
+    assert survey(Shapes(), msgspec.structs.replace(recipe, network=fixed))[0] == fixed
+
+
+def test_anchors_are_as_large_as_windows_make_objects(recipe: Recipe) -> None:
+    training = msgspec.structs.replace(recipe.training, window_chance=1.0, window=(0.5, 0.5))
+    plain, _ = survey(Shapes(60), recipe)
+    windowed, _ = survey(Shapes(60), msgspec.structs.replace(recipe, training=training))
+    growth = np.median(np.array(windowed.anchors_wh)) / np.median(np.array(plain.anchors_wh))
+    assert 1.4 < growth < 2.1  # twice, but for what the window's sides cut off
 
 
 def test_a_moved_picture_takes_its_scene_and_its_layers_along(recipe: Recipe) -> None:

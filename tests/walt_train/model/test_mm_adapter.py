@@ -20,7 +20,8 @@ from walt_train.recipes import MmBackbone, Recipe
 def recipe() -> Recipe:
     recipe = tiny_recipe()
     network = msgspec.structs.replace(recipe.network, visible_box=True)
-    return msgspec.structs.replace(recipe, network=survey(Shapes(), network)[0])
+    recipe = msgspec.structs.replace(recipe, network=network)
+    return msgspec.structs.replace(recipe, network=survey(Shapes(), recipe)[0])
 
 
 @pytest.fixture
