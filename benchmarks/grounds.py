@@ -1,4 +1,8 @@
-"""What the general weights learn from and are judged on: rendered streets, and the shared cameras' first two thirds.
+"""What the general weights learn from and are judged on: rendered streets, and two thirds of the shared cameras.
+
+Frames with exact truth are cheap to render (six a second), so many streets show them; mining takes minutes, so few
+are mined. Scenes, clip art of streets and clip art of cameras lie in a folder each, and each folder shows a third of
+the pictures.
 
 A workspace can be made on one machine and used on another: pictures in it are JPEG or small, and it names no path
 outside it. Parts that are there already are not made again.
@@ -26,11 +30,11 @@ from walt_edge.contract.errors import UsageError
 from walt_edge.contract.masks import decode_rle, encode_rle
 from walt_edge.runtimes import Teacher
 from walt_edge.runtimes.onnx_detector import OnnxDetector
-from walt_train.data import open_samples
+from walt_train.data import data_sets_in, open_samples
 
 CAMERAS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "cameras"
 DETECTOR = CAMERAS.parent / "models" / "yolox_nano.onnx"
-CLIPS, SCENES, JUDGING = "clips", "scenes", "judging"
+SCENES, STREETS_MINED, CAMERAS_MINED, JUDGING = "scenes", "clips of streets", "clips of cameras", "judging"
 
 _NOON = "2026-06-01T12:00:00Z"
 _MINED_QUALITY = 98
@@ -49,16 +53,14 @@ class Street:
         preset: How much goes on.
         light: When.
         size: WxH.
-        mined: Frames, 10 a second, of which clip art is mined.
-        scenes: Frames with exact truth, one in five seconds, of a later time.
+        scenes: Frames with exact truth, one in five seconds, after the time that is mined.
     """
 
     seed: int
     preset: str = "street"
     light: str = "day"
     size: str = "640x360"
-    mined: int = 1800
-    scenes: int = 32
+    scenes: int = 14
 
     def render(self, folder: Path, frames: int, *words: str) -> None:
         """Renders so many frames of it into a folder."""
@@ -67,7 +69,15 @@ class Street:
         _call("walt-train", *command, "--quiet", *words)
 
 
-STREETS = (
+def _varied(seed: int) -> Street:
+    """A street of a size, crowd and light that its seed says."""
+    sizes = ("640x360", "768x432", "704x576", "960x540", "768x576")
+    preset = ("street", "busy")[seed % 2]
+    return Street(seed, preset=preset, light=("day", "day", "dusk")[seed % 3], size=sizes[seed % 5])
+
+
+STREETS = tuple(_varied(seed) for seed in range(31, 79))
+MINED = (
     Street(31),
     Street(32, preset="busy", size="768x432"),
     Street(33, light="dusk", size="704x576"),
@@ -81,8 +91,10 @@ JUDGES = (
     Street(9303, light="dusk", size="704x576", scenes=24),
     Street(9304, preset="busy", size="768x576", scenes=24),
 )
-QUICK_STREETS = (Street(5, mined=240, scenes=12),)
+QUICK_STREETS = (Street(5, scenes=12),)
 QUICK_JUDGES = (Street(9305, scenes=4),)
+MINED_FRAMES, QUICK_FRAMES = 1800, 240
+"""10 a second."""
 
 
 def prepare(root: Path, *, is_quick: bool) -> None:
@@ -91,35 +103,33 @@ def prepare(root: Path, *, is_quick: bool) -> None:
     Raises:
         CalledProcessError: A command of the product failed; it said why.
     """
+    frames = QUICK_FRAMES if is_quick else MINED_FRAMES
     jobs: dict[Path, Callable[[Path], None]] = {}
     for street in QUICK_STREETS if is_quick else STREETS:
-        jobs[root / SCENES / str(street.seed)] = functools.partial(_render_scenes, street)
-        jobs[root / CLIPS / str(street.seed)] = functools.partial(_mine_street, street)
+        jobs[root / SCENES / str(street.seed)] = functools.partial(_render_scenes, street, frames)
     for street in QUICK_JUDGES if is_quick else JUDGES:
         jobs[root / JUDGING / str(street.seed)] = functools.partial(_render_judge, street)
+    for street in QUICK_STREETS if is_quick else MINED:
+        jobs[root / STREETS_MINED / str(street.seed)] = functools.partial(_mine_street, street, frames)
     for name, mine in {} if is_quick else _REAL.items():
         if (CAMERAS / name).is_dir():
-            jobs[root / CLIPS / name] = mine
+            jobs[root / CAMERAS_MINED / name] = mine
     for folder, make in tqdm(jobs.items(), desc="grounds", disable=not sys.stderr.isatty()):
         _make_once(folder, make)
 
 
 def learned_from(root: Path) -> list[Path]:
-    """Folders to train on: rendered scenes, then clip art of rendered streets, then of real cameras.
+    """Folders of data sets to train on: scenes with exact truth, clip art of streets, clip art of cameras.
 
-    The first ones give the golden pictures of the bundle, which are then ours. A camera of which too little was mined
-    is left out.
+    The first gives the golden pictures of the bundle, which are then ours.
 
     Raises:
         UsageError: Nothing was prepared.
     """
-    clips = sorted(path.parent for path in (root / CLIPS).rglob(FILE_NAME))
-    rendered = [folder for folder in clips if _top(folder, root).isdecimal()]
-    real = [folder for folder in clips if folder not in rendered]
-    usable = [folder for folder in [*_folders(root / SCENES), *rendered, *real] if _is_enough(folder)]
-    if not usable:
+    found = [root / part for part in (SCENES, STREETS_MINED, CAMERAS_MINED) if data_sets_in(root / part)]
+    if not found:
         raise UsageError(f"{root} holds nothing to train on: give --prepare-only on a machine that renders")
-    return usable
+    return found
 
 
 def judged_on(root: Path) -> list[Path]:
@@ -130,10 +140,6 @@ def judged_on(root: Path) -> list[Path]:
 def tuned_on(root: Path) -> list[Path]:
     """Folders with truth that a peer's threshold may be chosen on."""
     return _folders(root / SCENES)
-
-
-def _top(folder: Path, root: Path) -> str:
-    return folder.relative_to(root / CLIPS).parts[0]
 
 
 def _folders(root: Path) -> list[Path]:
@@ -151,22 +157,25 @@ def _is_enough(folder: Path) -> bool:
 
 
 def _make_once(folder: Path, make: Callable[[Path], None]) -> None:
-    """What an interrupted run left half done is made again."""
-    if not folder.is_dir():
+    """What an interrupted run left half done is made again; a camera of which too little was mined is set aside."""
+    aside = folder.parent / "too little" / folder.name
+    if not folder.is_dir() and not aside.is_dir():
         partial = folder.with_name(f".{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
         make(partial)
         shutil.rmtree(_scratch(partial), ignore_errors=True)
-        partial.rename(folder)
+        target = folder if _is_enough(partial) else aside
+        target.parent.mkdir(exist_ok=True)
+        partial.rename(target)
 
 
 def _scratch(folder: Path) -> Path:
     return folder / "scratch"
 
 
-def _render_scenes(street: Street, folder: Path) -> None:
-    later = ("--fps", "0.2", "--skip", str(1 + street.mined // (5 * _FPS)))
+def _render_scenes(street: Street, mined: int, folder: Path) -> None:
+    later = ("--fps", "0.2", "--skip", str(1 + mined // (5 * _FPS)))
     street.render(folder, street.scenes, *later, "--shapes", "tuning")
     _shrink(folder / "images")
 
@@ -181,8 +190,8 @@ def _shrink(images: Path) -> None:
         cv2.imwrite(str(path), read_still(path), [cv2.IMWRITE_JPEG_QUALITY, _KEPT_QUALITY])
 
 
-def _mine_street(street: Street, folder: Path) -> None:
-    street.render(_scratch(folder), street.mined, "--fps", str(_FPS), "--shapes", "tuning")
+def _mine_street(street: Street, frames: int, folder: Path) -> None:
+    street.render(_scratch(folder), frames, "--fps", str(_FPS), "--shapes", "tuning")
     images = _scratch(folder) / "images"
     _call("walt-edge", "mine", "--input", str(images), "--fps", str(_FPS), "--out", str(folder))
 

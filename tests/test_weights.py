@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -12,31 +13,58 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 
-from benchmarks import weights
-from benchmarks.grounds import CLIPS, JUDGES, QUICK_JUDGES, QUICK_STREETS, STREETS, forget_standing, learned_from
-from tests.clipart import some_things, write_scene
+from benchmarks import grounds, weights
+from benchmarks.grounds import (
+    CAMERAS_MINED,
+    JUDGES,
+    MINED,
+    QUICK_JUDGES,
+    QUICK_STREETS,
+    SCENES,
+    STREETS,
+    forget_standing,
+    learned_from,
+)
+from tests.clipart import Thing, some_things, write_scene
 from walt_edge.contract.clipart import read_clipart
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import decode_rle
 from walt_edge.runtimes import Detections
+from walt_train.data import data_sets_in
 from walt_train.data.sample import AmodalSample
 
 
 def test_no_street_that_judges_teaches() -> None:
-    assert all(street.seed < 9000 for street in (*STREETS, *QUICK_STREETS))
+    assert all(street.seed < 9000 for street in (*STREETS, *MINED, *QUICK_STREETS))
     assert all(street.seed >= 9000 for street in (*JUDGES, *QUICK_JUDGES))
 
 
-def test_rendered_material_comes_first_and_too_little_is_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_too_little_is_set_aside_and_what_is_whole_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first data sets give the golden pictures, which are to be ours."""
-    for name, things in (("arterial", some_things()), ("31", some_things()), ("plaza/epoch-1", some_things(1, 1))):
-        write_scene(tmp_path / CLIPS / name, things)
-    found = [str(folder.relative_to(tmp_path / CLIPS)) for folder in learned_from(tmp_path)]
-    assert found == ["31", "arterial"]
+    """Rendered scenes come first: they give the golden pictures, which are to be ours."""
+    made: list[str] = []
+
+    def mine(folder: Path, things: list[Thing]) -> None:
+        made.append(folder.name)
+        write_scene(folder, things)
+
+    whole, little = functools.partial(mine, things=some_things()), functools.partial(mine, things=some_things(1, 1))
+    monkeypatch.setattr(grounds, "_REAL", {"plaza": whole, "arterial": little})
+    monkeypatch.setattr(grounds, "CAMERAS", tmp_path)
+    for name in ("STREETS", "MINED", "JUDGES"):
+        monkeypatch.setattr(grounds, name, ())
+    for camera in ("plaza", "arterial"):
+        (tmp_path / camera).mkdir()
+    work = tmp_path / "work"
+    for _ in range(2):
+        grounds.prepare(work, is_quick=False)
+    assert made == [".plaza", ".arterial"]  # once, though asked twice
+    assert data_sets_in(work / CAMERAS_MINED) == [work / CAMERAS_MINED / "plaza"]
     assert "left out" in capsys.readouterr().err
+    write_scene(work / SCENES / "31", some_things())
+    assert learned_from(work) == [work / SCENES, work / CAMERAS_MINED]
 
 
 def test_an_empty_workspace_is_one_line(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="DIR",
-        help="clip art, or COCO, KINS or COCOA annotations (the newest under WALT_HOME); several take turns",
+        help="clip art, or COCO, KINS or COCOA annotations, or a folder of such folders, which share its turns "
+        "(the newest under WALT_HOME); several take turns",
     )
     parser.add_argument("--recipe", default="demo", help=f"what to train, and how: {', '.join(RECIPES)} (demo)")
     parser.add_argument("--gpus", type=int, metavar="N", help="a process for each; 0 is the CPU (all there are)")

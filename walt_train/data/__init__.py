@@ -24,13 +24,15 @@ def open_samples(
     seed: int = 0,
     settings: ComposeSettings | None = None,
 ) -> Samples:
-    """Opens a folder of clip art or of amodal annotations, or an annotation file.
+    """Opens a folder of clip art or of amodal annotations, an annotation file, or a folder of such folders.
 
     Args:
         folder: Holds `clipart.json`, `annotations.json`, or one JSON file of KINS or COCOA, itself or in
-            `annotations/`; or is that file.
+            `annotations/`; or is that file; or holds nothing but folders with `clipart.json` or `annotations.json`,
+            which take turns.
         split: `train`, `validation` or `all`.
         per_epoch: Samples in an epoch; None for annotated pictures in their order, 1,000 composites of clip art.
+            A folder of folders must be told.
         seed: 0..2^64-1.
         settings: Of composites; by default cropped ones to train on and whole frames to judge on.
 
@@ -44,6 +46,7 @@ def open_samples(
     from walt_train.data.coco import ANNOTATIONS, CocoSamples
     from walt_train.data.composites import CompositeSamples
     from walt_train.data.formats import find_annotations, reader_of
+    from walt_train.data.mixture import MixedSamples
 
     if (folder / FILE_NAME).is_file():
         chosen = settings or (JUDGING if split == "validation" else TRAINING)
@@ -51,5 +54,22 @@ def open_samples(
         return CompositeSamples(folder, split=split, per_epoch=count, seed=seed, settings=chosen)
     if (folder / ANNOTATIONS).is_file():
         return CocoSamples(folder, split=split, per_epoch=per_epoch, seed=seed)
+    inner = data_sets_in(folder)
+    if inner and per_epoch is not None:
+        each = -(-per_epoch // len(inner))
+        parts = [open_samples(one, split=split, per_epoch=each, seed=seed, settings=settings) for one in inner]
+        return MixedSamples(parts, per_epoch)
     path = folder if folder.is_file() else find_annotations(folder)
     return reader_of(path)(path, split=split, per_epoch=per_epoch, seed=seed)
+
+
+def data_sets_in(folder: Path) -> list[Path]:
+    """The folders in a folder that are data sets; none where it is one itself."""
+    from walt_train.data.coco import ANNOTATIONS
+
+    names = (FILE_NAME, ANNOTATIONS)
+    if not folder.is_dir() or any((folder / name).is_file() for name in names):
+        return []
+    # Hidden ones are not finished.
+    shown = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    return [path for path in shown if any((path / name).is_file() for name in names)]

@@ -15,17 +15,22 @@ class MixedSamples:
     """Takes turns: each data set shows as many pictures as every other, whatever its size.
 
     Args:
-        parts: At least one; an epoch of each is as long as the first's.
+        parts: At least one.
+        per_epoch: Pictures in an epoch; None for as many as all of them have.
 
     Raises:
-        DataError: Their epochs differ in length.
+        DataError: A part's epoch is too short for its turns.
     """
 
-    def __init__(self, parts: Sequence[Samples]) -> None:
-        lengths = [len(part) for part in parts]
-        if len(set(lengths)) != 1:
-            raise DataError(f"data sets with epochs of {lengths} pictures cannot take turns: make them equal")
+    def __init__(self, parts: Sequence[Samples], per_epoch: int | None = None) -> None:
         self.parts = tuple(parts)
+        self._count = sum(len(part) for part in parts) if per_epoch is None else per_epoch
+        turns = -(-self._count // len(self.parts))
+        lengths = [len(part) for part in parts]
+        if min(lengths) < turns:
+            raise DataError(
+                f"data sets with epochs of {lengths} pictures cannot take {turns} turns: make them longer"
+            )
 
     @property
     def sha256(self) -> str:
@@ -48,7 +53,7 @@ class MixedSamples:
         return [label for label in Label if label in present]
 
     def __len__(self) -> int:
-        return sum(len(part) for part in self.parts)
+        return self._count
 
     def sample(self, epoch: int, index: int) -> AmodalSample:
         """Sample `index` of `epoch`; raises IndexError where it is not in the epoch."""

@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.walt_train.engine.shapes import Shapes
+from walt_train.data import open_samples
 from walt_train.data.coco import DataError
 from walt_train.data.mixture import MixedSamples
+from walt_train.data.write import write_samples
 
 
 def other(count: int = 8) -> Shapes:
@@ -34,8 +38,37 @@ def test_the_name_tells_parts_and_their_order() -> None:
 
 
 def test_parts_of_unlike_length_are_refused() -> None:
-    with pytest.raises(DataError, match=r"\[8, 4\] pictures cannot take turns"):
+    with pytest.raises(DataError, match=r"\[8, 4\] pictures cannot take 6 turns"):
         MixedSamples([Shapes(), other(4)])
+
+
+def test_an_epoch_may_end_before_everybody_had_a_turn() -> None:
+    mixed = MixedSamples([Shapes(), other()], 3)
+    assert len(mixed) == 3
+    assert mixed.sample(1, 2).name == f"{Shapes().sample(1, 1).name} of data set 1"
+    with pytest.raises(IndexError, match="sample 3 of 3"):
+        mixed.sample(0, 3)
+
+
+def test_folders_in_a_folder_share_its_turns(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        _write_street(tmp_path / "streets" / f"s{seed}", seed)
+    _write_street(tmp_path / "streets" / ".unfinished", 3)
+    (tmp_path / "streets" / "sources").mkdir()
+    found = open_samples(tmp_path / "streets", split="train", per_epoch=5)
+    assert len(found) == 5
+    own = [open_samples(tmp_path / "streets" / f"s{seed}", split="train", per_epoch=3) for seed in (1, 2)]
+    for index in range(5):
+        np.testing.assert_array_equal(
+            found.sample(2, index).image_bgr, own[index % 2].sample(2, index // 2).image_bgr
+        )
+    with pytest.raises(DataError, match="neither clipart.json nor annotations.json"):
+        open_samples(tmp_path / "streets", split="train")
+
+
+def _write_street(folder: Path, seed: int) -> None:
+    for _ in write_samples(folder, Shapes(5, offset=10 * seed), {}):
+        pass
 
 
 def test_one_size_is_told_and_several_are_refused() -> None:

@@ -72,7 +72,7 @@ class AmodalDetector(BaseModel):  # type: ignore[misc]
         with quiet(), DefaultScope.overwrite_default_scope("mmdet"):
             super().__init__()
             # Channels last: a fifth faster on a CPU, more in bfloat16, and what tensor cores read.
-            self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.net = net.to(memory_format=torch.channels_last)
             self.bf16 = bf16
             self.rpn = _ProposalHead(self._cheaply(net.proposal_head.forward), **_rpn_settings(net.network))
             self.roi = StandardRoIHead(**_roi_settings(net, self._cheaply(net.box_head.forward)))
