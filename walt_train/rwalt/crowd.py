@@ -191,7 +191,7 @@ class Crowd:
     def _avoid(self, at: Floats, velocity: Floats, wished: Floats) -> Floats:
         """Turns wished velocities aside from people and posts ahead."""
         between = at[None] - at[:, None]
-        distance = np.hypot(between[..., 0], between[..., 1]) + np.eye(len(at)) * 99
+        distance = np.maximum(np.hypot(between[..., 0], between[..., 1]) + np.eye(len(at)) * 99, 1e-3)
         closing = -np.einsum("ijk,ijk->ij", between, velocity[None] - velocity[:, None]) / distance
         weight = np.clip(1 - distance / SIGHT_M, 0, 1) * np.clip(closing, 0, 2)
         speed = np.maximum(np.hypot(*wished.T), 1e-6)
@@ -214,10 +214,12 @@ class Crowd:
 
     def _separate(self, at: Floats, rooted: Floats) -> Floats:
         """Pushes apart who overlaps; who stands gives way less than who walks."""
-        give = np.where(rooted, 0.02, 1.0)
+        give, order = np.where(rooted, 0.02, 1.0), np.arange(len(at))
         for _ in range(3):
             between = at[None] - at[:, None]
             distance = np.hypot(between[..., 0], between[..., 1]) + np.eye(len(at)) * 99
+            # Who stand at the very same place part along x: there is no direction between them.
+            between[..., 0] += np.sign(np.subtract.outer(-order, -order)) * 1e-3 * (distance < 1e-3)
             excess = np.clip(BODY_M - distance, 0, None)
             share = give[:, None] / (give[:, None] + give[None])
             direction = between / np.maximum(distance, 1e-3)[..., None]

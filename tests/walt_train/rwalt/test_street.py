@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from walt_edge.contract.errors import UsageError
+from walt_train.rwalt.crowd import Crowd
 from walt_train.rwalt.idle import Idle, draw_habit, idle_at
 from walt_train.rwalt.people import SWING, draw_person, pose_people, stride_phase
 from walt_train.rwalt.street import HELD_OUT, SHAPES, Street, StreetConfig
@@ -165,3 +166,13 @@ def test_held_out_shapes_never_show_while_tuning() -> None:
     assert seen["held-out"] <= HELD_OUT
     assert seen["all"] - HELD_OUT
     assert seen["all"] & HELD_OUT
+
+
+def test_who_meet_at_the_very_same_place_part(street: Street) -> None:
+    crowd = Crowd(street.layout)
+    place = np.array([[3.0, 1.0], [3.0, 1.0], [3.2, 1.0]])
+    wished = np.full((3, 2), 1.0)
+    assert np.isfinite(crowd._avoid(place, wished, wished)).all()
+    settled = crowd._separate(place, np.zeros(3, bool))
+    assert np.isfinite(settled).all()
+    assert np.hypot(*(settled[0] - settled[1])) > 0.1
