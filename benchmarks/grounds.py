@@ -31,6 +31,7 @@ from walt_edge.contract.masks import decode_rle, encode_rle
 from walt_edge.runtimes import Teacher
 from walt_edge.runtimes.onnx_detector import OnnxDetector
 from walt_train.data import data_sets_in, open_samples
+from walt_train.data.coco import ANNOTATIONS
 
 CAMERAS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "cameras"
 DETECTOR = CAMERAS.parent / "models" / "yolox_nano.onnx"
@@ -165,7 +166,7 @@ def _make_once(folder: Path, make: Callable[[Path], None]) -> None:
         partial.parent.mkdir(parents=True, exist_ok=True)
         make(partial)
         shutil.rmtree(_scratch(partial), ignore_errors=True)
-        target = folder if _is_enough(partial) else aside
+        target = folder if (partial / ANNOTATIONS).is_file() or _is_enough(partial) else aside
         target.parent.mkdir(exist_ok=True)
         partial.rename(target)
 

@@ -7,6 +7,7 @@ asked of vehicles with a short side, and of people with a height, from which on 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -33,10 +34,13 @@ class ClassRows(msgspec.Struct, frozen=True):
     at_gamma: dict[float, Row]
 
 
-_ASKED = {
-    Label.PERSON: f"height >= {PERSON_HEIGHT_MIN_PX} px",
-    Label.VEHICLE: f"short side >= {VEHICLE_SIDE_MIN_PX} px",
-}
+ASKED: Mapping[Label, str] = MappingProxyType(
+    {
+        Label.PERSON: f"height >= {PERSON_HEIGHT_MIN_PX} px",
+        Label.VEHICLE: f"short side >= {VEHICLE_SIDE_MIN_PX} px",
+    }
+)
+"""How large an object has to be."""
 
 
 def is_large(case: Case) -> bool:
@@ -59,7 +63,7 @@ def class_rows(cases: Sequence[Case], false_by_label: Mapping[int, int], *, seed
     for label, own in _by_label(cases).items():
         false_boxes = false_by_label.get(int(label), 0)
         at_gamma = {band.low: row_of(band, own, false_boxes, seed) for band in AT_GAMMA}
-        rows.append(ClassRows(label.title, _ASKED[label], row_of(ALL, own, false_boxes, seed), at_gamma))
+        rows.append(ClassRows(label.title, ASKED[label], row_of(ALL, own, false_boxes, seed), at_gamma))
     return tuple(rows)
 
 
