@@ -124,7 +124,7 @@ def read_cutout(folder: Path, clip: Clip, object_id: int, seen_us: int, views: S
     image = _read_image(path)
     mask = read_mask(header.mask, image, path)
     frame_wh = views[0].image_bgr.shape[1], views[0].image_bgr.shape[0]
-    _check_inside(header, mask, frame_wh, path)
+    check_inside(header, mask, frame_wh, path)
     tight = PatchMask.from_full(mask)
     x0, y0, x1, y1 = tight.box_xyxy
     left, top = header.crop_xy
@@ -257,7 +257,8 @@ def read_mask(rle: Rle, image: NDArray[np.uint8], path: Path) -> Mask:
         raise ClipArtError(f"the mask of {path} is malformed ({error}): {_AGAIN}") from error
 
 
-def _check_inside(header: CropHeader, mask: Mask, frame_wh: tuple[int, int], path: Path) -> None:
+def check_inside(header: CropHeader, mask: Mask, frame_wh: tuple[int, int], path: Path) -> None:
+    """Raises ClipArtError for a crop that shows too little, or reaches out of its frame."""
     area = int(np.count_nonzero(mask))
     if area < MASK_MIN_PX:
         found = f"has {area} pixel{'s' * (area != 1)}, too few" if area else "is empty"

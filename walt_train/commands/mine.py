@@ -9,9 +9,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from walt_edge.contract.clipart import read_clipart
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.topics import check_name
+
+if TYPE_CHECKING:
+    from walt_train.mining.sources import Source
 
 MOTION = "motion"
 
@@ -19,7 +24,13 @@ MOTION = "motion"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     add = parser.add_argument
-    add("sources", nargs="+", type=Path, metavar="SOURCE", help="a video, or a folder of frames or of dated stills")
+    add(
+        "sources",
+        nargs="+",
+        type=Path,
+        metavar="SOURCE",
+        help="a video, or a folder of frames, of dated stills, or of clip art (walt-loop store --export)",
+    )
     add("--out", required=True, type=Path, metavar="DIR", help="folder for clipart.json, its images and overview.jpg")
     add("--camera", metavar="NAME", help="the camera's name (default: the source's, or that of the folder of all)")
     add("--teacher", default=MOTION, metavar="WHO", help="motion, FILE.onnx or mmdet:CONFIG:CHECKPOINT (motion)")
@@ -37,11 +48,13 @@ def run(args: argparse.Namespace) -> int:
     from walt_train.mining.sources import find_sources
 
     _check_teacher(args.teacher)
-    camera = check_name(args.camera, "camera") if args.camera else _name_of(args.sources)
+    if args.camera:
+        check_name(args.camera, "camera")
     sources = find_sources(args.sources, stills=args.stills, begin_us=_begin(args.begin), fps=args.fps)
+    camera = args.camera or _camera_of(sources) or _name_of(args.sources)
     for source in sources:
         began = dt.datetime.fromtimestamp(source.begin_us / 1e6, tz=dt.UTC)
-        kind = "stills" if source.stills else "recording"
+        kind = "clip art" if source.clipart else "stills" if source.stills else "recording"
         sys.stderr.write(f"{source.name}: {kind} from {began:%Y-%m-%d %H:%M:%S} UTC ({source.assumed})\n")
     record = mine_archive(
         sources, args.out, camera=camera, teacher=args.teacher, workers=args.workers, quiet=not sys.stderr.isatty()
@@ -76,6 +89,14 @@ def _begin(text: str | None) -> int | None:
         raise UsageError(f"begin '{text}' is not an ISO 8601 time, such as 2026-06-01T09:30:00Z") from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     return max(0, round(moment.timestamp() * 1e6))
+
+
+def _camera_of(sources: Sequence[Source]) -> str:
+    """What clip art calls its camera, if all of it agrees; "" if there is none."""
+    names = {read_clipart(source.paths[0]).camera for source in sources if source.clipart}
+    if len(names) > 1:
+        raise UsageError(f"clip art of the cameras {', '.join(sorted(names))}: mine each apart, or give --camera")
+    return min(names, default="")
 
 
 def _name_of(sources: Sequence[Path]) -> str:

@@ -1,7 +1,8 @@
 """Mines an archive: every source of a camera once, on as many processes as there are, and all of it put together.
 
-A source that is done is recorded in its folder, so that a killed run goes on where it was. A run puts together the
-sources that it is given: name the old ones beside those that come later, they are not mined again.
+Clip art that a device has mined joins them as it is. A source that is done is recorded in its folder, so that a
+killed run goes on where it was. A run puts together the sources that it is given: name the old ones beside those that
+come later, they are not mined again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from walt_edge.contract.errors import WaltError
+from walt_edge.contract.clipart import read_clipart
+from walt_edge.contract.errors import UsageError, WaltError
 from walt_train.cluster import map_tasks
-from walt_train.mining.merge import ArchiveRecord, merge
+from walt_train.mining.merge import Part, merge
+from walt_train.mining.records import ArchiveRecord
 from walt_train.mining.sheet import write_sheet
 from walt_train.mining.sources import Source
 from walt_train.mining.teachers import MOTION
-from walt_train.mining.work import RECORD, Task, is_done, mine_source, read_report
+from walt_train.mining.work import RECORD, Report, Task, is_done, mine_source, read_report
 
 _log = logging.getLogger(__name__)
 
@@ -49,14 +52,15 @@ def mine_archive(
 
     Raises:
         NothingMinedError: None of them gave a clip.
-        UsageError: A source was mined into `out` as another camera or by another teacher.
+        UsageError: A source was mined into `out` as another camera or by another teacher, or `out` is a source.
         WaltError: A source cannot be read, or `out` not be written; what was mined stays and is not mined again.
     """
     tasks = [Task(source=source, camera=camera, out=out, teacher=teacher) for source in sources]
-    waiting = [task for task in tasks if not is_done(task)]
-    if len(waiting) < len(tasks):
-        _log.info("%d of %d sources were mined before", len(tasks) - len(waiting), len(tasks))
-    _check(out)
+    watched = [task for task in tasks if not task.source.clipart]
+    waiting = [task for task in watched if not is_done(task)]
+    if len(waiting) < len(watched):
+        _log.info("%d of %d sources were mined before", len(watched) - len(waiting), len(watched))
+    _check(sources, out)
     _tell_left_out(sources, out)
     if str(workers) == "0":
         _mine_here(waiting, quiet)
@@ -64,7 +68,7 @@ def mine_archive(
         done = map_tasks(mine_source, waiting, workers=workers, name=_name)
         for _ in tqdm(done, desc="mining", unit=" sources", total=len(waiting), disable=quiet):
             pass
-    record = merge([task.folder for task in tasks], out)
+    record = merge([_part(task) for task in tasks], out, camera=camera)
     if not any(epoch.clips for epoch in record.epochs):
         raise NothingMinedError(_why(record))
     for epoch in record.epochs:
@@ -84,7 +88,18 @@ def _name(task: Task) -> str:
     return task.source.name
 
 
-def _check(out: Path) -> None:
+def _part(task: Task) -> Part:
+    """What a source gave; clip art lies where it is, and was judged by whoever made it."""
+    if not task.source.clipart:
+        return Part(task.folder, read_report(task.folder))
+    (folder,) = task.source.paths
+    tracks = {(clip.header.captured.boot_id, clip.header.track_id) for clip in read_clipart(folder).clips}
+    return Part(folder, Report(source=task.source.record, objects=len(tracks)))
+
+
+def _check(sources: Sequence[Source], out: Path) -> None:
+    if out.resolve() in {path.resolve() for source in sources for path in source.paths}:
+        raise UsageError(f"{out} is a source itself: give another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,7 +9,6 @@ Small and certain movements are registered; anything else begins an epoch of its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -132,25 +131,63 @@ def register(reference: Image, other: Image, hidden: Mask | None = None) -> Pose
     return Pose(_rescaled(found.astype(np.float64), 1 / scale), (width, height), float(quality))
 
 
-def group_by_pose(images: Sequence[Image], hidden: Sequence[Mask | None] | None = None) -> list[tuple[int, Pose]]:
-    """For each picture its epoch, numbered from 0, and its pose against that epoch's first picture.
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """Where a picture belongs.
 
-    A picture belongs to the first epoch that it can be registered to, and begins a new one otherwise.
+    Attributes:
+        epoch: From 0.
+        pose: Against the epoch's first picture.
+        nearest: Where it began an epoch, the surest of its poses against the others; None for the very first.
     """
-    masks = hidden or [None] * len(images)
-    references: list[int] = []
-    found: list[tuple[int, Pose]] = []
-    for place, image in enumerate(images):
-        for epoch, reference in enumerate(references):
-            if images[reference].shape == image.shape:
-                pose = register(images[reference], image, masks[reference])
+
+    epoch: int
+    pose: Pose
+    nearest: Pose | None = None
+
+
+class Poses:
+    """The poses of one camera: a picture belongs to the first that it can be registered to, else it begins another.
+
+    By night little of a place is left that was seen by day. So a picture that says nothing about the first one of an
+    epoch is held against its newest: dusk leads from one to the other.
+    """
+
+    def __init__(self) -> None:
+        self._first: list[tuple[Image, Mask | None]] = []
+        self._newest: list[tuple[Image, Mask | None]] = []
+
+    def place(self, image: Image, known: Mask | None = None) -> Placed:
+        """Finds the epoch of the next picture.
+
+        Args:
+            image: (H, W, 3), of the same size as all others.
+            known: (H, W) what shows the place; None for all of it.
+        """
+        tried: list[Pose] = []
+        for epoch, first in enumerate(self._first):
+            tried.append(_against(first, image, known))
+            if tried[-1].registrable:
+                return self._joined(epoch, tried[-1], image, known)
+        for epoch, newest in enumerate(self._newest):
+            if not tried[epoch].certain and newest is not self._first[epoch]:
+                pose = _against(newest, image, known)
                 if pose.registrable:
-                    found.append((epoch, pose))
-                    break
-        else:
-            references.append(place)
-            found.append((len(references) - 1, still((image.shape[1], image.shape[0]))))
-    return found
+                    return self._joined(epoch, pose, image, known)
+        self._first.append((image, known))
+        self._newest.append(self._first[-1])
+        nearest = max(tried, key=lambda pose: pose.quality, default=None)
+        return Placed(len(self._first) - 1, still((image.shape[1], image.shape[0])), nearest)
+
+    def _joined(self, epoch: int, pose: Pose, image: Image, known: Mask | None) -> Placed:
+        warped, shown = pose.warp(image)
+        self._newest[epoch] = warped, shown if known is None else shown & pose.warp_mask(known)
+        return Placed(epoch, pose)
+
+
+def _against(reference: tuple[Image, Mask | None], image: Image, known: Mask | None) -> Pose:
+    seen = [mask for mask in (reference[1], known) if mask is not None]
+    return register(reference[0], image, ~np.logical_and.reduce(seen) if seen else None)
 
 
 def _coarse(reference: Image, other: Image) -> NDArray[np.float64]:

@@ -18,11 +18,12 @@ from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.messages import CropHeader
 from walt_edge.vision.ground import SizeLine
 from walt_edge.vision.settings import WatchSettings
+from walt_edge.vision.sightings import Reason
 from walt_edge.vision.unoccluded import border_part, ramp
 
 SHARP, NIGHT, NOISE, CONTRAST = "sharpness", "night", "noise", "contrast"
 COMPACT, COMPLETE, TRUNCATED = "compactness", "completeness", "truncated"
-GATES = (SHARP, NIGHT, NOISE, CONTRAST, COMPACT, COMPLETE, TRUNCATED)
+GATES = (SHARP, NIGHT, NOISE, CONTRAST, COMPACT, COMPLETE, TRUNCATED, Reason.STATIC_OCCLUDER.value)
 PASS = 0.5
 
 _SETTINGS = WatchSettings()

@@ -11,16 +11,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from walt_edge.contract.clipart import Clip, ClipArtError, Plate
+from walt_edge.contract.clipart import Clip, ClipArtError, Cuboid, Plate
 from walt_edge.contract.errors import WaltError
-from walt_edge.contract.masks import Mask, PatchMask, decode_rle, encode_rle
+from walt_edge.contract.masks import Mask, PatchMask, encode_rle
 from walt_edge.contract.messages import CropHeader
 from walt_edge.privacy import FILL_BGR, JPEG_QUALITY
 from walt_edge.vision.shape import ground_contact
+from walt_train.clipart.read import check_inside, read_mask
 from walt_train.mining.epochs import Image, Pose
 
 _TURN_DEG = 0.15  # over a crop of 200 px half a pixel: less is not worth another round of JPEG
 _NEAR_FILL = 6
+_AGAIN = "remove its folder, and mine or export it again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,9 +42,14 @@ class PlatePiece:
     known: Mask
 
     @classmethod
-    def read(cls, folder: Path, plate: Plate) -> PlatePiece:
-        """Decodes a plate."""
-        return cls(folder, plate, _read(folder / plate.image), decode_rle(plate.header.known))
+    def read(cls, folder: Path, plate: Plate, frame_wh: tuple[int, int]) -> PlatePiece:
+        """Decodes a plate; raises ClipArtError where it is damaged or not of the frame's size."""
+        path = folder / plate.image
+        bgr = _read(path)
+        if bgr.shape[1::-1] != frame_wh:
+            size = f"{bgr.shape[1]}x{bgr.shape[0]}"
+            raise ClipArtError(f"plate {path} is {size}, the frames {frame_wh[0]}x{frame_wh[1]}: {_AGAIN}")
+        return cls(folder, plate, bgr, read_mask(plate.header.known, bgr, path))
 
     def moved(self, pose: Pose) -> PlatePiece:
         """The plate in the reference's pose; the rim that opens is unknown."""
@@ -77,9 +84,13 @@ class ClipPiece:
     mask: Mask
 
     @classmethod
-    def read(cls, folder: Path, clip: Clip) -> ClipPiece:
-        """Decodes a clip."""
-        return cls(folder, clip, _read(folder / clip.image), decode_rle(clip.header.mask))
+    def read(cls, folder: Path, clip: Clip, frame_wh: tuple[int, int]) -> ClipPiece:
+        """Decodes a clip; raises ClipArtError where it is damaged or reaches out of the frame."""
+        path = folder / clip.image
+        bgr = _read(path)
+        mask = read_mask(clip.header.mask, bgr, path)
+        check_inside(clip.header, mask, frame_wh, path)
+        return cls(folder, clip, bgr, mask)
 
     @property
     def header(self) -> CropHeader:
@@ -118,7 +129,13 @@ class ClipPiece:
             mask=encode_rle(inside),
         )
         cut = inside.shape != self.mask.shape or bgr is not self.bgr
-        clip = msgspec.structs.replace(self.clip, header=header, image="" if cut else self.clip.image)
+        clip = msgspec.structs.replace(
+            self.clip,
+            header=header,
+            image="" if cut else self.clip.image,
+            keypoints=_moved_keypoints(self.clip.keypoints, pose),
+            cuboid=_moved_cuboid(self.clip.cuboid, pose),
+        )
         return ClipPiece(self.folder, clip, np.ascontiguousarray(bgr[top:bottom, left:right]), inside)
 
     def _shifted(self, pose: Pose) -> tuple[Image, Mask, tuple[int, int]]:
@@ -148,6 +165,28 @@ class ClipPiece:
             link(self.folder / self.clip.image, out, "crops") if self.clip.image else store(self.bgr, out, "crops")
         )
         return msgspec.structs.replace(self.clip, image=image, **changes)
+
+
+Keypoints = list[tuple[float, float, int]]
+
+
+def _moved_keypoints(keypoints: Keypoints | None, pose: Pose) -> Keypoints | None:
+    """Those that leave the frame are unknown."""
+    if not keypoints:
+        return keypoints
+    moved = pose.to_reference(np.array([(x, y) for x, y, _ in keypoints], np.float64))
+    inside: NDArray[np.bool_] = np.all((moved >= 0) & (moved <= np.array(pose.frame_wh)), axis=1)
+    return [
+        (x, y, seen) if stays and seen else (0.0, 0.0, 0)
+        for (x, y), stays, (_, _, seen) in zip(moved.tolist(), inside.tolist(), keypoints, strict=True)
+    ]
+
+
+def _moved_cuboid(cuboid: Cuboid | None, pose: Pose) -> Cuboid | None:
+    if cuboid is None:
+        return None
+    moved = pose.to_reference(np.array(cuboid.corners_xy, np.float64))
+    return msgspec.structs.replace(cuboid, corners_xy=[(float(x), float(y)) for x, y in moved])
 
 
 def link(image: Path, out: Path, kind: str) -> str:
@@ -184,5 +223,5 @@ def _read(path: Path) -> Image:
     data = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise ClipArtError(f"{path} is missing or no image: remove {path.parent.parent} and mine again")
+        raise ClipArtError(f"{path} is missing or no image: {_AGAIN}")
     return np.asarray(image, np.uint8)

@@ -17,6 +17,7 @@ from walt_edge.overview import fit_width, text_line
 
 Picture = NDArray[np.uint8]
 
+FILE_NAME = "overview.jpg"
 _WIDTH = 1536
 _CELL_WH = (96, 128)
 _ROWS_MAX = 14
@@ -27,7 +28,7 @@ _STATIC = (30, 30, 220)
 
 def write_sheet(folder: Path) -> Path:
     """Draws a clip-art folder into its `overview.jpg`; returns the path."""
-    path = folder / "overview.jpg"
+    path = folder / FILE_NAME
     if not cv2.imwrite(str(path), draw_sheet(folder, read_clipart(folder))):
         raise WaltError(f"cannot write {path}: free space or choose another --out")
     return path

@@ -1,4 +1,4 @@
-"""Recordings and folders of stills of one camera, in the order of time, with what was assumed about it."""
+"""Recordings, folders of stills and clip art of one camera, in the order of time, with what was assumed about it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from walt_edge.camera import Camera, CameraError, Frame, open_camera
 from walt_edge.capture.files import date_us
+from walt_edge.contract.clipart import FILE_NAME, ClipArtError, read_clipart
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.messages import Clock, Moment
+from walt_train.mining.records import RECORD, SourceRecord
 
 _STILLS_APART_S = 10.0
 _READ_TIMEOUT_S = 30.0
@@ -21,7 +21,7 @@ _READ_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is mined in one piece: a recording, or all folders of stills of a camera together.
+    """What is mined in one piece: a recording, all folders of stills of a camera together, or a folder of clip art.
 
     Attributes:
         paths: One video or folder; of stills, all folders in the order of time.
@@ -31,6 +31,7 @@ class Source:
         assumed: Where it comes from.
         frame_wh: Size of the first frame, pixels.
         fps: Rate that replaces the source's own, or None.
+        clipart: What a device has mined already, as it came over the wire or from `walt-edge mine`: it has no frames.
     """
 
     paths: tuple[Path, ...]
@@ -40,6 +41,12 @@ class Source:
     assumed: str
     frame_wh: tuple[int, int]
     fps: float | None = None
+    clipart: bool = False
+
+    @property
+    def record(self) -> SourceRecord:
+        """For `mining.json`."""
+        return SourceRecord(source=self.name, begins_us=self.begin_us, assumed=self.assumed, stills=self.stills)
 
     @property
     def name(self) -> str:
@@ -99,14 +106,16 @@ def find_sources(
     """Looks at every path once and puts them in the order of time; stills of all folders become one source.
 
     Args:
-        paths: Videos and folders; a folder of folders stands for those in it.
+        paths: Videos and folders, of clip art too; a folder of folders stands for those in it.
         stills: Every folder holds stills. Otherwise those do whose first two are dated and ten seconds apart or more.
         begin_us: When the one recording without a date in its name began.
         fps: Rate of the recordings, where they do not say or are wrong.
 
     Raises:
         CameraError: One does not exist, is empty or cannot be read, or they differ in size.
-        UsageError: `begin_us` is given and not exactly one recording is undated; or a path is given twice.
+        ClipArtError: A folder of clip art is damaged, or empty.
+        UsageError: `begin_us` is given and not exactly one recording is undated; a path is given twice, or was mined
+            at home already.
     """
     found = [_look(path, stills, fps) for path in _expanded(paths)]
     found = _begun(found, begin_us)
@@ -143,6 +152,8 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
 
 def _look(path: Path, stills: bool, fps: float | None) -> Source:
     """Reads the first two frames: that it can be read, its size, its time, and whether things can be followed."""
+    if (path / FILE_NAME).is_file():
+        return _look_at_clipart(path)
     with open_camera(str(path), fps=fps) as camera:
         first = camera.read(_READ_TIMEOUT_S)
         if first is None:
@@ -165,6 +176,25 @@ def _look(path: Path, stills: bool, fps: float | None) -> Source:
     )
 
 
+def _look_at_clipart(path: Path) -> Source:
+    if (path / RECORD).is_file():
+        raise UsageError(f"{path} was made by walt-train mine: name the sources that it was made of")
+    clipart = read_clipart(path)
+    times = [clip.header.captured.utc_us for clip in clipart.clips]
+    times += [plate.header.captured.utc_us for plate in clipart.plates]
+    if not times:
+        raise ClipArtError(f"{path / FILE_NAME} has neither clips nor plates: remove it from the sources")
+    return Source(
+        paths=(path,),
+        stills=False,
+        begin_us=min(times),
+        clock=Clock.SYNCHRONISED,
+        assumed="what its device said",
+        frame_wh=clipart.frame_wh,
+        clipart=True,
+    )
+
+
 def _begun(found: list[Source], begin_us: int | None) -> list[Source]:
     if begin_us is None:
         return found
@@ -182,24 +212,3 @@ def _bytes_in(path: Path) -> int:
     if path.is_dir():
         return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
     return path.stat().st_size
-
-
-class SourceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What was assumed about a source, for `mining.json`.
-
-    Attributes:
-        source: Its paths.
-        begins_us: Time of its first frame, microseconds since 1970 UTC.
-        assumed: Where that time comes from.
-        stills: Whether its pictures lie too far apart to follow anything.
-    """
-
-    source: str
-    begins_us: int
-    assumed: str
-    stills: bool
-
-    @classmethod
-    def of(cls, source: Source) -> SourceRecord:
-        """The record of a source."""
-        return cls(source=source.name, begins_us=source.begin_us, assumed=source.assumed, stills=source.stills)

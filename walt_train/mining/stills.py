@@ -37,7 +37,7 @@ from walt_edge.vision.sightings import Reason, Sighting
 from walt_edge.vision.standing import grown
 from walt_edge.vision.unoccluded import Parts
 from walt_train.mining.backgrounds import FrameSampler, background
-from walt_train.mining.epochs import Image, Pose, register, still
+from walt_train.mining.epochs import Image, Pose, Poses
 from walt_train.mining.lots import SAMPLES, SAMPLES_MIN, Look, learn_plate, look
 from walt_train.mining.recordings import Mined
 from walt_train.mining.sources import Source
@@ -122,18 +122,16 @@ def mine_stills(
 
 def _epochs(source: Source, rejected: Counter[str]) -> list[Epoch]:
     """The stills by pose, each pose with its plate; poses with too few stills are counted and left out."""
-    references: list[Image] = []
+    known = Poses()
     poses: list[dict[int, Pose]] = []
     samples: list[SampleBuffer] = []
     for number, frame in enumerate(source.frames()):
-        found = ((place, register(reference, frame.bgr)) for place, reference in enumerate(references))
-        place, pose = next((one for one in found if one[1].registrable), (len(references), still(source.frame_wh)))
-        if place == len(references):
-            references.append(frame.bgr)
+        placed = known.place(frame.bgr)
+        if placed.epoch == len(poses):
             poses.append({})
             samples.append(SampleBuffer(1.0, SAMPLES))
-        poses[place][number] = pose
-        samples[place].offer(pose.warp(frame.bgr)[0], float(number))
+        poses[placed.epoch][number] = placed.pose
+        samples[placed.epoch].offer(placed.pose.warp(frame.bgr)[0], float(number))
     epochs = []
     for places, buffer in zip(poses, samples, strict=True):
         if len(buffer) >= SAMPLES_MIN:

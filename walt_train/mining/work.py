@@ -20,7 +20,8 @@ from walt_edge.privacy import Anonymiser
 from walt_edge.vision.drift import MovingCameraError
 from walt_edge.vision.static_occluders import OccluderCounts
 from walt_train.mining.recordings import Mined, TooFewFramesError, mine_recording
-from walt_train.mining.sources import Source, SourceRecord
+from walt_train.mining.records import SourceRecord
+from walt_train.mining.sources import Source
 from walt_train.mining.stills import TooFewStillsError, mine_stills
 from walt_train.mining.teachers import MOTION, open_teacher
 
@@ -141,7 +142,7 @@ def _write(task: Task, mined: Mined, unusable: str) -> Path:
         _write_occluders(partial, [position.counts() for position in mined.occluders.values()])
         wanted = {clip.header.track_id for clip in clips}
         report = Report(
-            source=SourceRecord.of(task.source),
+            source=task.source.record,
             teacher=task.teacher,
             frames=mined.frames,
             objects=mined.objects,

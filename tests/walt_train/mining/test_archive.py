@@ -19,7 +19,7 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask, decode_rle
 from walt_train.mining import archive, work
 from walt_train.mining.archive import mine_archive
-from walt_train.mining.merge import ArchiveRecord
+from walt_train.mining.records import ArchiveRecord
 from walt_train.mining.recordings import Mined
 from walt_train.mining.sources import find_sources
 from walt_train.mining.work import Task, is_done, mine_source
