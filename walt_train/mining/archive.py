@@ -120,6 +120,10 @@ def _why(record: ArchiveRecord) -> str:
         source, reason = next(iter(record.unusable.items()))
         return f"{source}: {reason}"
     reasons = ", ".join(f"{reason} {count}" for reason, count in list(record.rejected_by_reason.items())[:4])
+    if not record.frames:
+        return (
+            f"{record.objects_judged} objects in clip art, none is good enough ({reasons}): let the camera watch on"
+        )
     return (
         f"{record.objects_judged} objects in {record.frames} frames, none was seen whole "
         f"({reasons or 'nothing moved'}): give a longer recording, a nearer view or a higher resolution; "

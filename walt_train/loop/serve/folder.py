@@ -2,7 +2,7 @@
 
 ```
 HOME/generations/CAMERA/N/
-  clipart/            frozen at the start
+  clipart/            frozen at the start, as `walt-train mine` put it together
   train/              checkpoint.pt, manifest.json, curves.json, golden/, resume/
   bundle.walt
   reports/            motion.json, champion.json, candidate.json

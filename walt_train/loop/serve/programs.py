@@ -28,6 +28,10 @@ class Programs:
         """Those beside this interpreter; raises StationError where one is missing."""
         return cls((program("walt-train"),), (program("walt-export"),), gpus)
 
+    def mine(self, clipart: Path, out: Path) -> list[str]:
+        """Puts clip art that came over the wire together as an archive."""
+        return [*self.walt_train, "mine", str(clipart), "--out", str(out)]
+
     def fit(self, clipart: Path, out: Path, generation: Generation) -> list[str]:
         """Trains in `out`; goes on where an earlier call was killed."""
         words = [*self.walt_train, "fit", "--data", str(clipart), "--recipe", generation.recipe]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ from walt_train.loop.serve.gate import MOTION, Decision, Verdict, judge, read_ev
 from walt_train.loop.serve.jobs import Generation, Jobs, StepName
 from walt_train.loop.serve.programs import Programs
 from walt_train.loop.serve.rollout import Publisher
-from walt_train.loop.serve.trigger import devices_of
+from walt_train.loop.serve.trigger import Threshold, devices_of
 from walt_train.loop.store import Store
+from walt_train.mining.records import EpochRecord, read_record
 
 LOGGER = logging.getLogger(__name__)
 _FAILURES_RESUMED = 2
+_POSE_OBJECTS_MIN = Threshold().tracks
 
 
 class StepError(WaltError):
@@ -119,26 +121,42 @@ class Workshop:
         return steps[name](run)
 
     def _clipart(self, run: _Run) -> Outcome:
-        """Freezes the camera's clip art; held-out crops are not among it."""
+        """Freezes the camera's clip art, mined once more at home; held-out crops are not among it."""
         final, partial = run.folder.clipart, run.folder.root / ".clipart.partial"
         if not final.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
-            self._store.export_clipart(partial, run.generation.camera, holdout=False)
-            for path in [*partial.iterdir(), partial]:
+            chosen = self._mine(run, partial)
+            for path in [*chosen.rglob("*"), chosen]:
                 flush(path)
-            partial.rename(final)
+            chosen.rename(final)
             flush(final.parent)
+        shutil.rmtree(partial, ignore_errors=True)
         clipart = read_clipart(final)
-        if not clipart.clips or not clipart.plates:
-            raise StepError(
-                f"{len(clipart.clips)} crops and {len(clipart.plates)} plates of {run.generation.camera}: "
-                "expected some of both; let the camera watch on"
-            )
         labels = sorted({clip.header.label for clip in clipart.clips})
         if len(labels) < len(Label):
             missing = " and ".join(label.title for label in Label if label not in labels)
             LOGGER.warning("%s: no %s in its clip art, so it will know none", run.generation.title, missing)
         return Outcome(_clipart_result(final, clipart, labels))
+
+    def _mine(self, run: _Run, partial: Path) -> Path:
+        """What came over the wire by poses of the camera, objects counted once; returns the folder to train on."""
+        camera = run.generation.camera
+        came = self._store.export_clipart(partial / "came", camera, holdout=False)
+        if not came.clips or not came.plates:
+            raise StepError(
+                f"{len(came.clips)} crops and {len(came.plates)} plates of {camera}: "
+                "expected some of both; let the camera watch on"
+            )
+        mined = partial / "mined"
+        run.child("mine", self._programs.mine(partial / "came", mined))
+        epochs = read_record(mined).epochs
+        present = present_pose(epochs)
+        if len(epochs) > 1:
+            LOGGER.warning(
+                "%s: the camera has stood in %d poses; %d of %d crops are of the one that it trains for",
+                *(run.generation.title, len(epochs), present.clips, sum(epoch.clips for epoch in epochs)),
+            )
+        return mined / present.folder
 
     def _train(self, run: _Run) -> Outcome:
         """Trains, going on where it was; what failed twice is begun anew."""
@@ -223,6 +241,12 @@ class _Run:
                 raise station.failure()
         finally:
             station.end()
+
+
+def present_pose(epochs: Sequence[EpochRecord]) -> EpochRecord:
+    """Where the camera stands now; while it has seen too little there, where it has seen most."""
+    enough = [epoch for epoch in epochs if epoch.objects >= _POSE_OBJECTS_MIN]
+    return max(enough, key=lambda epoch: epoch.until_us) if enough else max(epochs, key=lambda epoch: epoch.objects)
 
 
 def _check_judged(run: _Run) -> None:

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import zipfile
@@ -19,7 +20,7 @@ from pathlib import Path
 def main(words: list[str]) -> int:
     program, command = words[:2]
     _misbehave(words)
-    return {"fit": fit, "evaluate": evaluate, "bundle": export}[command](program, words[2:])
+    return {"mine": mine, "fit": fit, "evaluate": evaluate, "bundle": export}[command](program, words[2:])
 
 
 def _misbehave(words: list[str]) -> None:
@@ -32,6 +33,21 @@ def _misbehave(words: list[str]) -> None:
     if wishes.get("fail") and wishes["fail"] in said:
         sys.stderr.write(f"walt-fake: {wishes.get('words', 'no luck')}\n")
         raise SystemExit(1)
+
+
+def mine(program: str, words: list[str]) -> int:
+    """The clip art as it is, in one pose."""
+    assert program == "walt-train"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(words)
+    shutil.copytree(args.source, args.out)
+    clips = json.loads((args.out / "clipart.json").read_text())["clips"]
+    epoch = {"folder": ".", "clips": len(clips), "objects": len(clips), "plates": 1, "static": 0, "until_us": 1}
+    record = {"camera": "cam-1", "sources": [], "unusable": {}, "frames": 0, "objects_judged": 0, "poses": []}
+    (args.out / "mining.json").write_text(json.dumps(record | {"epochs": [epoch], "rejected_by_reason": {}}))
+    return 0
 
 
 def fit(program: str, words: list[str]) -> int:

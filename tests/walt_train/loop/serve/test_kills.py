@@ -18,7 +18,7 @@ from tests.waiting import wait_for
 from tests.walt_train.loop.serve.loop import Loop, fill, truth
 from walt_train.loop.serve.jobs import State
 
-CHILDREN = ["walt-train fit", "walt-export bundle", "--model motion", "candidate.json"]
+CHILDREN = ["walt-train mine", "walt-train fit", "walt-export bundle", "--model motion", "candidate.json"]
 PLACES = ["before clipart", "after clipart", "before publish", "after publish", *CHILDREN]
 
 

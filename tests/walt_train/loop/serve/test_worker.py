@@ -27,8 +27,9 @@ from walt_train.loop.publish.files import BusyError
 from walt_train.loop.serve.folder import Folder, read_progress
 from walt_train.loop.serve.gate import Decision, Verdict
 from walt_train.loop.serve.jobs import Generation, LeaseLostError, Order, State, StepName
-from walt_train.loop.serve.steps import Judging, Outcome, Watch
+from walt_train.loop.serve.steps import Judging, Outcome, Watch, present_pose
 from walt_train.loop.serve.worker import ServeError, WorkerConfig, _Sentry
+from walt_train.mining.records import EpochRecord
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_from_clip_art_to_a_release(loop: Loop, caplog: pytest.LogCaptureFixture
         assert any(f"generation 1: {name} begins" in line for line in said)
         assert any(f"generation 1: {name} done in" in line for line in said)
     assert {path.name for path in (folder.root / "logs").iterdir()} == {
-        f"{name}-1.log" for name in ("train", "export", "motion", "candidate")
+        f"{name}-1.log" for name in ("mine", "train", "export", "motion", "candidate")
     }
 
 
@@ -143,8 +144,30 @@ def test_frozen_clip_art_is_on_the_disk_with_its_name(loop: Loop) -> None:
     with flushed() as paths:
         judged(loop).worker().run()
     folder = loop.home / "generations" / "cam-1" / "1"
-    last = max(place for place, path in enumerate(paths) if path == str(folder / ".clipart.partial"))
+    frozen = folder / "clipart"
+    mined = folder / ".clipart.partial" / "mined"
+    last = max(place for place, path in enumerate(paths) if path == str(mined))
     assert paths[last + 1] == str(folder)
+    written = {mined / path.relative_to(frozen) for path in frozen.rglob("*")}
+    assert written <= {Path(path) for path in paths[: last + 1]}
+    assert not mined.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "present"),
+    [
+        ([(30, 5), (25, 9)], 1),  # it was moved
+        ([(25, 9), (30, 5)], 0),  # and back
+        ([(30, 5), (3, 9)], 0),  # just now: too little was seen there yet
+        ([(4, 5), (7, 3)], 1),  # too little everywhere
+    ],
+)
+def test_training_is_for_where_the_camera_stands_now(epochs: list[tuple[int, int]], present: int) -> None:
+    records = [
+        EpochRecord(folder=str(place), clips=objects, objects=objects, plates=1, static=0, until_us=until_us)
+        for place, (objects, until_us) in enumerate(epochs)
+    ]
+    assert present_pose(records) is records[present]
 
 
 def test_one_class_alone_trains_with_a_warning(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
@@ -168,7 +191,8 @@ def test_a_step_that_fails_three_times_fails_its_generation_alone(loop: Loop, wi
     bad, good = loop.generations
     assert (bad.state, bad.step(StepName.TRAIN).failures, good.state) == (State.FAILED, 3, State.DONE)
     assert {path.name for path in (Folder.of(loop.home, bad).root / "logs").iterdir()} == {
-        f"train-{attempt}.log" for attempt in (1, 2, 3)
+        "mine-1.log",
+        *(f"train-{attempt}.log" for attempt in (1, 2, 3)),
     }
 
 
