@@ -35,7 +35,7 @@ from walt_edge.contract.masks import PatchMask
 from walt_edge.detector import Detector
 from walt_edge.packaged import GENERAL_MODEL
 from walt_edge.runtimes import Teacher
-from walt_train.data import open_samples
+from walt_train.data import data_sets_in, open_samples
 from walt_train.data.sample import AmodalSample, Samples
 from walt_train.engine.launch import calm_threads, count_gpus, launch
 from walt_train.engine.plan import Fit
@@ -70,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     add("--prepare-only", action="store_true", help="render and mine, then stop; the folder can travel")
     add("--gpu", action="store_true", help="train on a GPU (default: the CPU)")
     add("--steps", type=int, metavar="N", help="optimiser steps (the recipe's epochs)")
+    add("--batch", type=int, metavar="N", help="pictures a step (the recipe's)")
     add("--install", action="store_true", help="put the bundle where the package is loaded from")
     return parser.parse_args()
 
@@ -83,12 +84,13 @@ def _run(args: argparse.Namespace) -> int:
     if args.prepare_only:
         size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) / 1e6
         sys.stdout.write(
-            f"{root}: {len(data)} data sets, {len(judged_on(root))} streets to judge on, {size:.1f} MB\n"
+            f"{root}: {len(data)} kinds of data, {len(judged_on(root))} streets to judge on, {size:.1f} MB\n"
         )
         return 0
     steps = _QUICK_STEPS if args.quick and args.steps is None else args.steps
-    bundle = _bundle(root, data, _recipe(steps, is_quick=args.quick), args)
-    report = Report("weights", {"seed": args.seed, "data sets": len(data), "steps": _steps(bundle)})
+    bundle = _bundle(root, data, _recipe(steps, args.batch, is_quick=args.quick), args)
+    sets = sum(len(data_sets_in(folder)) for folder in data)
+    report = Report("weights", {"seed": args.seed, "data sets": sets, "steps": _steps(bundle)})
     report.add("ONNX file", len(Bundle.read(bundle).files[MODEL]) / 1e6, "MB", target=MOST_MB, better="lower")
     for name, look, threshold in _subjects(root, bundle):
         _judge(report, name, look, threshold, judged_on(root))
@@ -99,12 +101,12 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(steps: int | None, *, is_quick: bool) -> Recipe:
+def _recipe(steps: int | None, batch: int | None, *, is_quick: bool) -> Recipe:
     recipe = walt_edge_general() if steps is None else walt_edge_general().with_steps(steps)
-    if not is_quick:
-        return recipe
-    training = msgspec.structs.replace(recipe.training, batch=2, validation=4, warm_up_steps=1)
-    return msgspec.structs.replace(recipe, training=training)
+    changes: dict[str, int] = {} if batch is None else {"batch": batch}
+    if is_quick:
+        changes = {"batch": 2, "validation": 4, "warm_up_steps": 1}
+    return msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, **changes))
 
 
 def _bundle(root: Path, data: Sequence[Path], recipe: Recipe, args: argparse.Namespace) -> Path:
