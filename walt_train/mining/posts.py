@@ -7,7 +7,7 @@ boots, cut at the same place again and again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -26,54 +26,48 @@ from walt_train.mining.pieces import ClipPiece
 CUT = Reason.STATIC_OCCLUDER.value
 _SETTINGS = WatchSettings()
 _SAME_SHARE = 0.5
-_EDGES_IOU = 0.5
+_TOUCH_PX = 2
+_PART_SHARE = 0.1
 
 
 def learned(clips: Sequence[ClipPiece], frame_wh: tuple[int, int]) -> list[StaticThing]:
     """What the outlines of clips tell, each track once; all of one pose of the camera.
 
-    A gap between legs lies elsewhere in each walker: few views do not fill it, and where a few of them cross it looks
-    like a thing. So a thing needs several tracks whose gaps have its own edges.
+    Few views do not fill the gap between a walker's legs, and where the gaps of a few cross it looks like a thing. So
+    a thing has to part several tracks: one that is cut falls into two there, a walker does not.
     """
     walks: dict[tuple[str, int], list[Footprint]] = {}
     for piece in sorted(clips, key=lambda piece: piece.header.captured.monotonic_ns):
-        header = piece.header
-        own = PatchMask(*header.crop_xy, piece.mask)
-        step = Footprint(header.captured.media_time_s, own, piece.filled, usable=True)
-        walks.setdefault((header.captured.boot_id, header.track_id), []).append(step)
+        captured = piece.header.captured
+        walks.setdefault((captured.boot_id, piece.header.track_id), []).append(_step(piece, frame_wh))
     occluders = StaticOccluders(frame_wh, _SETTINGS)
     for walk in walks.values():
         occluders.learn(walk)
     occluders.absorb(StaticOccluders(frame_wh, _SETTINGS).counts())  # looks once more, after the last walk
-    gaps = [[_gap(step) for step in walk] for walk in walks.values()]
-    return [thing for thing in occluders.things() if _is_cut_out(thing, gaps)]
+    return [thing for thing in occluders.things() if _parts(decode_rle(thing.mask), walks.values())]
 
 
-def _gap(step: Footprint) -> PatchMask:
-    """What one outline leaves open between its parts."""
-    height, width = step.own.mask.shape
-    alone = StaticOccluders((width, height), _SETTINGS)
-    alone.learn([Footprint(step.time_s, PatchMask(0, 0, step.own.mask), step.changed, usable=True)])
-    return PatchMask(step.own.x, step.own.y, alone.counts().misses > 0)
+def _step(piece: ClipPiece, frame_wh: tuple[int, int]) -> Footprint:
+    """A clip as the map wants it: with room around, for what an edge cuts is open to one side only."""
+    x, y = piece.header.crop_xy
+    height, width = piece.mask.shape
+    box = (max(0, x - width), max(0, y - height), min(frame_wh[0], x + 2 * width), min(frame_wh[1], y + 2 * height))
+    own, filled = (PatchMask(x, y, mask).window(box) for mask in (piece.mask, piece.filled & ~piece.mask))
+    return Footprint(piece.header.captured.media_time_s, PatchMask(box[0], box[1], own), filled, usable=True)
 
 
-def _is_cut_out(thing: StaticThing, gaps: Sequence[Sequence[PatchMask]]) -> bool:
-    mask = decode_rle(thing.mask)
-    return sum(any(_has_its_edges(gap, mask) for gap in walk) for walk in gaps) >= _SETTINGS.occluder_tracks
+def _parts(thing: Mask, walks: Iterable[Sequence[Footprint]]) -> bool:
+    """Whether several tracks fall into two where the thing is."""
+    disc = np.ones((2 * _TOUCH_PX + 1,) * 2, np.uint8)
+    near = cv2.dilate(thing.astype(np.uint8), disc) > 0
+    return sum(any(_falls_apart(step.own, near) for step in walk) for walk in walks) >= _SETTINGS.occluder_tracks
 
 
-def _has_its_edges(gap: PatchMask, thing: Mask) -> bool:
-    """Whether the gap is the thing, as far as the outline reaches over it."""
-    x0, y0, x1, y1 = gap.box_xyxy
-    rows = np.flatnonzero(gap.mask.any(axis=1))
-    if not rows.size:
-        return False
-    here = thing[y0:y1, x0:x1]
-    span = slice(int(rows[0]), int(rows[-1]) + 1)
-    _, labels = cv2.connectedComponents(gap.mask.astype(np.uint8), connectivity=8)
-    own = np.isin(labels, np.setdiff1d(labels[here & gap.mask], 0)) & gap.mask
-    common = np.count_nonzero(own & here)
-    return bool(common) and common >= _EDGES_IOU * np.count_nonzero((own | here)[span])
+def _falls_apart(own: PatchMask, near: Mask) -> bool:
+    x0, y0, x1, y1 = own.box_xyxy
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(own.mask.astype(np.uint8), connectivity=8)
+    touching = np.setdiff1d(labels[near[y0:y1, x0:x1]], 0)
+    return int((stats[touching, cv2.CC_STAT_AREA] >= _PART_SHARE * own.area).sum()) > 1
 
 
 def moved(thing: StaticThing, pose: Pose) -> StaticThing:

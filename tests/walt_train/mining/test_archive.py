@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.walt_train.mining.archives import FPS, WH, record, street
+from tests.walt_train.mining.archives import FPS, WH, street
 from walt_edge.camera import CameraError
 from walt_edge.capture.files import read_still
 from walt_edge.contract.clipart import ClipArt, read_clipart
@@ -19,26 +19,14 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask, decode_rle
 from walt_train.mining import archive, work
 from walt_train.mining.archive import mine_archive
-from walt_train.mining.records import ArchiveRecord
 from walt_train.mining.recordings import Mined
+from walt_train.mining.records import ArchiveRecord
 from walt_train.mining.sources import find_sources
 from walt_train.mining.work import Task, is_done, mine_source
 
 
 def mine(paths: list[Path], out: Path) -> ArchiveRecord:
     return mine_archive(find_sources(paths, fps=FPS), out, camera="street")
-
-
-@pytest.fixture(scope="module")
-def mined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ArchiveRecord, list[Path]]:
-    """Three recordings: as it was, moved a little, moved a lot."""
-    folder = tmp_path_factory.mktemp("archive")
-    paths = [
-        record(folder / "2026-05-01_06-00-00", street()),
-        record(folder / "2026-05-01_07-00-00", street(late=True), move_xy=(3.4, -2.3)),
-        record(folder / "2026-05-01_08-00-00", street(), move_xy=(40.0, 12.0)),
-    ]
-    return folder / "out", mine(paths, folder / "out"), paths
 
 
 def outlines(clipart: ClipArt) -> list[PatchMask]:
@@ -74,6 +62,8 @@ def test_every_object_counts_once_and_carries_its_parts(mined: tuple[Path, Archi
     numbers = {clip.object for clip in clipart.clips}
     assert numbers <= {1, 2, 3, 4, 5, 6}
     assert result.epochs[0].objects == len(numbers) >= 4
+    others = {clip.object for clip in read_clipart(out / "epoch-1").clips}
+    assert not others & numbers, "folders of an archive may be mixed"
     for clip in clipart.clips:
         assert {"sharpness", "night", "compactness", "completeness", "truncated"} <= set(clip.header.confidence_parts)
         kinds = {other.header.label for other in clipart.clips if other.object == clip.object}
@@ -182,6 +172,29 @@ def test_a_picture_of_another_size_in_the_middle_stops_the_run_and_leaves_nothin
     (tmp_path / "again").symlink_to(path)
     with pytest.raises(UsageError, match="twice"):
         find_sources([path, tmp_path / "again"])
+
+
+def test_what_an_earlier_run_left_and_this_one_does_not_name_is_removed(
+    mined: tuple[Path, ArchiveRecord, list[Path]], tmp_path: Path
+) -> None:
+    out, _, paths = mined
+    own = tmp_path / "out"
+    shutil.copytree(out, own)
+    notes = [own / "crops" / "notes.txt", own / "epoch-1" / "notes.txt", own / "epoch-of-my-own" / "clipart.json"]
+    for path in notes:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    result = mine(paths[:1], own)
+    assert [epoch.folder for epoch in result.epochs] == ["."]
+    clipart = read_clipart(own)
+    named = {clip.image for clip in clipart.clips} | {plate.image for plate in clipart.plates}
+    assert {str(path.relative_to(own)) for path in own.glob("*/*.jpg")} == named
+    assert [path.read_text() for path in notes] == ["mine"] * 3
+    assert [path.name for path in (own / "epoch-1").iterdir()] == ["notes.txt"]
+    (own / "epoch-1" / "notes.txt").unlink()
+    mine(paths, own)
+    mine(paths[:1], own)
+    assert not (own / "epoch-1").exists()
 
 
 def test_a_recording_in_which_nothing_moves_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
