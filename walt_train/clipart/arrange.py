@@ -119,12 +119,12 @@ def _is_possible(spot: Spot, spots: list[Spot], settings: ComposeSettings) -> bo
 
 
 def _draw(material: Material, pool: Pool, settings: ComposeSettings, near: Box | None, chance: Chance) -> int:
-    """A clip, those near a box first; where confidence counts, as often as the surest of all as it is as sure."""
+    """A clip, those near a box first; where confidence counts, as often as `sureness` has it."""
     beside = None if near is None else _places_near(material, pool, near)
     place = _any_place(pool, beside, chance)
     if settings.by_confidence:
         for _ in range(_CONFIDENCE_ATTEMPTS):
-            weight = material.cutouts[place].weight
+            weight = material.weights[place]
             # The surest needs no draw, so that clips without a confidence are drawn as if nobody had asked.
             if weight == material.weight_max or chance.below(material.weight_max) < weight:
                 break

@@ -22,6 +22,7 @@ from walt_train.clipart.light import NO_GAIN, Light, gains, steps_apart
 from walt_train.clipart.objects import physical_objects
 from walt_train.clipart.pieces import Backdrop, Box, Cutout, Post
 from walt_train.clipart.read import backdrops, hours_apart, read_cutout, read_plates, read_posts
+from walt_train.clipart.sureness import drawing_weights
 from walt_train.clipart.when import believed_times
 
 _POOL_OBJECTS_MIN = 24
@@ -99,9 +100,14 @@ class Material:
         return tuple(place for place, backdrop in enumerate(self.backdrops) if backdrop.source != "frame")
 
     @cached_property
+    def weights(self) -> tuple[int, ...]:
+        """How often each cutout is drawn against the others, by how sure it is."""
+        return drawing_weights([one.confidence for one in self.cutouts], [one.object_id for one in self.cutouts])
+
+    @cached_property
     def weight_max(self) -> int:
         """Of the cutouts; at least 1."""
-        return max((cutout.weight for cutout in self.cutouts), default=1) or 1
+        return max(self.weights, default=1)
 
     def _pool(self, places: Iterable[int]) -> Pool:
         groups: dict[int, list[int]] = {}
@@ -134,10 +140,10 @@ class Material:
     def sha256(self) -> str:
         """Names the decoded pixels, masks, points, positions and classes, 64 hex digits."""
         digest = hashlib.sha256(repr((self.camera, self.frame_wh)).encode())
-        for cutout in self.cutouts:
+        for cutout, weight in zip(self.cutouts, self.weights, strict=True):
             facts = (cutout.xy, cutout.box_xyxy, int(cutout.label), cutout.object_id, cutout.plate_id, cutout.hour)
             digest.update(repr((facts, cutout.alpha.shape)).encode())
-            digest.update(repr((cutout.light, cutout.weight)).encode())
+            digest.update(repr((cutout.light, weight)).encode())
             for array in (cutout.image_bgr, cutout.alpha, cutout.keypoints, cutout.seen, cutout.cuboid):
                 digest.update(b"-" if array is None else array.tobytes())
         for backdrop in self.backdrops:

@@ -38,7 +38,7 @@ class Cutout:
         hour: UTC hour it was seen at.
         seen_us: When it was seen, microseconds since 1970, as `believed_times` has it.
         light: In which it was seen.
-        weight: How sure it is that nothing hides a part of it, 0..65,536.
+        confidence: How sure it is that nothing hides a part of it, 0..1; None where nobody said.
         keypoints: (K, 2) x, y in the frame, 1/256 pixel, or None.
         seen: (K,) their COCO visibility: 2 seen, 1 hidden, 0 unknown; None without keypoints.
         cuboid: (8, 2) corners of its 3D box in the frame, 1/256 pixel, or None.
@@ -54,7 +54,7 @@ class Cutout:
     hour: int
     seen_us: int
     light: Light = FULL_LIGHT
-    weight: int = 1 << 16
+    confidence: float | None = None
     keypoints: Points | None = None
     seen: NDArray[np.int64] | None = None
     cuboid: Points | None = None

@@ -142,7 +142,7 @@ def read_cutout(folder: Path, clip: Clip, object_id: int, seen_us: int, views: S
         hour=hour_of(header.captured.utc_us),
         seen_us=seen_us,
         light=_light(header, image, mask, (left + x0, top + y0, left + x1, top + y1), views),
-        weight=1 << 16 if clip.confidence is None else round(clip.confidence * (1 << 16)),
+        confidence=clip.confidence,
         keypoints=keypoints,
         seen=seen,
         cuboid=None if clip.cuboid is None else _points(clip.cuboid.corners_xy, "3D box", path),

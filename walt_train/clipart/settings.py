@@ -29,7 +29,8 @@ class ComposeSettings:
         hole_chance: That what no plate knows shows any piece of the scene instead of a smooth filling: the camera
             will show something there, and it must not be taken for an object.
         harmonise: Whether an object's colours are brought from the light it was seen in to that of its new place.
-        by_confidence: Whether a clip is drawn the more often, the surer it is that nothing hides a part of it.
+        by_confidence: Whether a clip is drawn the more often, the surer it is that nothing hides a part of it: by its
+            odds, up to those of the calibrated threshold, and softer where few objects were seen (`sureness`).
         shadow: How much light the deepest contact shadow takes; 0 for none.
         light_jitter: How far the composite's gain and gamma may go, 0 for none.
         clip_jitter: How far an object's own gain may go beside it.
