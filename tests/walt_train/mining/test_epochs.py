@@ -9,10 +9,15 @@ from numpy.typing import NDArray
 
 from tests.material import shared_data
 from walt_edge.capture.files import read_still
-from walt_train.mining.epochs import Pose, group_by_pose, register
+from walt_train.mining.epochs import Placed, Pose, Poses, register
 
 Image = NDArray[np.uint8]
 MOVES = [(0.0, 0.0, 0.0), (0.8, -0.6, 0.0), (7.6, -4.2, 0.0), (5.0, 3.0, 1.0)]
+
+
+def placed(images: list[Image]) -> list[Placed]:
+    poses = Poses()
+    return [poses.place(image) for image in images]
 
 
 def two_frames(camera: str) -> tuple[Image, Image]:
@@ -75,9 +80,13 @@ def test_a_large_movement_and_another_place_begin_new_epochs() -> None:
     views = [seen_from(plaza, *move)[0] for move in ((0, 0, 0), (3, 2, 0), (45, 10, 0))]
     views.append(seen_from(later, 44, 11, 0)[0])
     views.append(np.asarray(cv2.resize(arterial, views[0].shape[1::-1]), np.uint8))
-    grouped = group_by_pose(views)
-    assert [epoch for epoch, _ in grouped] == [0, 0, 1, 1, 2]
-    assert grouped[3][1].shift_px == pytest.approx(np.sqrt(2), abs=0.2)
+    found = placed(views)
+    assert [one.epoch for one in found] == [0, 0, 1, 1, 2]
+    assert found[3].pose.shift_px == pytest.approx(np.sqrt(2), abs=0.2)
+    nearest = found[2].nearest
+    assert nearest is not None
+    assert nearest.shift_px == pytest.approx(np.hypot(45, 10), abs=0.5)
+    assert found[0].nearest is None
     other = register(views[0], views[-1])
     assert not other.certain
 
@@ -88,15 +97,51 @@ def stills(day: str) -> list[Path]:
 
 def test_a_real_camera_that_moves_a_little_from_day_to_day_stays_in_one_epoch() -> None:
     images = [read_still(stills(day)[0]) for day in ("day0", "day1", "day2", "day3")]
-    grouped = group_by_pose(images)
-    assert [epoch for epoch, _ in grouped] == [0, 0, 0, 0]
-    shifts = [pose.shift_px for _, pose in grouped]
+    found = placed(images)
+    assert [one.epoch for one in found] == [0, 0, 0, 0]
+    shifts = [one.pose.shift_px for one in found]
     assert max(shifts) == pytest.approx(5.7, abs=0.5), shifts
     # What is registered fits better than what is not: no day has to be believed.
-    for image, (_, pose) in zip(images[1:], grouped[1:], strict=True):
+    for image, pose in zip(images[1:], [one.pose for one in found[1:]], strict=True):
         raw = register(images[0], image).shift_px
         again = register(images[0], pose.warp(image)[0])
         assert again.shift_px < 0.3 < raw
+
+
+def texture(seed: int) -> NDArray[np.float64]:
+    """Blobs that share nothing with those of another seed."""
+    noise = np.random.default_rng(seed).normal(size=(180, 320, 3))
+    soft = cv2.GaussianBlur(noise, (0, 0), 3.0)
+    return np.asarray(soft / soft.std(), np.float64)
+
+
+def test_dusk_leads_from_day_to_night() -> None:
+    """Nothing that is seen by day is seen by night; a camera that is moved meanwhile is another pose all the same."""
+    day, night = texture(1), texture(2)
+
+    def at(share: float, shift: tuple[int, int] = (0, 0)) -> Image:
+        mixed = np.roll(day * (1 - share) + night * share, shift, axis=(0, 1))
+        return np.clip(128 + 40 * mixed, 0, 255).astype(np.uint8)
+
+    assert not register(at(0), at(1)).certain
+    assert [one.epoch for one in placed([at(0), at(1)])] == [0, 1]
+    found = placed([at(0), at(0.5), at(1, (2, 3))])
+    assert [one.epoch for one in found] == [0, 0, 0]
+    assert found[2].pose.shift_px == pytest.approx(np.hypot(2, 3), abs=0.3)
+    assert [one.epoch for one in placed([at(0), at(0.5), at(1, (0, 40))])] == [0, 0, 1]
+
+
+def test_what_is_unknown_in_either_picture_places_nothing() -> None:
+    picture = np.clip(128 + 40 * texture(3), 0, 255).astype(np.uint8)
+    half = np.zeros(picture.shape[:2], bool)
+    half[:, :160] = True
+    other = picture.copy()
+    other[:, 160:] = np.clip(128 + 40 * texture(4), 0, 255).astype(np.uint8)[:, 160:]
+    poses = Poses()
+    poses.place(picture, ~np.zeros_like(half))
+    pose = poses.place(other, half).pose
+    assert pose.same
+    assert pose.quality > 0.9
 
 
 def test_a_pose_needs_no_picture_to_be_still() -> None:
