@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.errors import WaltError
-from walt_edge.contract.masks import decode_rle
+from walt_edge.contract.masks import Mask, decode_rle
 from walt_edge.contract.messages import CropHeader, PlateHeader
 from walt_edge.privacy import AnonymisedImage, SealedEnvelope
 from walt_edge.vision.sightings import Sighting
@@ -52,7 +52,7 @@ class Overview:
         rows = [np.hstack([_pad_height(one, max(len(p) for p in top)) for one in top])] if top else []
         why = ", ".join(f"{reason}: {count}" for reason, count in rejected.items()) or "none"
         rows.append(text_line(f"{len(crops)} clips chosen; objects not chosen, by reason: {why}"))
-        rows.append(_grid([cut_out(crop) for crop in crops[:_CELLS_MAX]]))
+        rows.append(grid([cut_out(crop) for crop in crops[:_CELLS_MAX]]))
         return np.vstack([_pad_width(row, _WIDTH) for row in rows])
 
     def write(self, path: Path, sealed: Sequence[SealedEnvelope], rejected: Mapping[str, int]) -> None:
@@ -89,24 +89,29 @@ def cut_out(sealed: SealedEnvelope) -> _Picture:
     """A clip on neutral ground, with its class, track and confidence below."""
     header = sealed.envelope.header
     assert isinstance(header, CropHeader)
-    picture, mask = decode_image(sealed), decode_rle(header.mask)
-    picture[~mask] = _GROUND
+    text = f"{header.label.title[0]}{header.track_id} {header.unoccluded_confidence:.2f}"
+    return cell(decode_image(sealed), decode_rle(header.mask), text)
+
+
+def cell(picture: _Picture, mask: Mask, text: str) -> _Picture:
+    """A picture's masked part on neutral ground above a text, as `grid` takes it."""
+    picture = np.where(mask[..., None], picture, np.asarray(_GROUND, np.uint8))
     width, height = _CELL_WH
     scale = min((width - 4) / picture.shape[1], (height - 16) / picture.shape[0])
     size = (max(1, int(picture.shape[1] * scale)), max(1, int(picture.shape[0] * scale)))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    cell = np.full((height, width, 3), _GROUND, np.uint8)
+    out = np.full((height, width, 3), _GROUND, np.uint8)
     left = (width - size[0]) // 2
-    cell[2 : 2 + size[1], left : left + size[0]] = small
-    text = f"{header.label.title[0]}{header.track_id} {header.unoccluded_confidence:.2f}"
-    cv2.putText(cell, text, (4, height - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.34, _INK, 1, cv2.LINE_AA)
-    return cell
+    out[2 : 2 + size[1], left : left + size[0]] = small
+    cv2.putText(out, text, (4, height - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.34, _INK, 1, cv2.LINE_AA)
+    return out
 
 
-def _grid(cells: list[_Picture]) -> _Picture:
+def grid(cells: Sequence[_Picture]) -> _Picture:
+    """Cells in rows as wide as the sheet; one empty row for none."""
     columns = _WIDTH // _CELL_WH[0]
     blank = np.full((_CELL_WH[1], _CELL_WH[0], 3), _GROUND, np.uint8)
-    cells = cells + [blank] * (-len(cells) % columns or (columns if not cells else 0))
+    cells = [*cells] + [blank] * (-len(cells) % columns or (columns if not cells else 0))
     return np.vstack([np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)])
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from walt_edge.contract.messages import CropHeader
+from walt_train.mining.stationary import FOREVER_US, find_clusters
 
 _SAME_PLACE_IOU = 0.7
 
@@ -32,7 +32,7 @@ def physical_objects(
             named.setdefault(number, []).append(place)
         else:
             tracks.setdefault((header.origin.device, header.captured.boot_id, header.track_id), []).append(place)
-    groups = [*named.values(), *_join_standing(headers, list(tracks.values()))]
+    groups = [*named.values(), *_join_standing(headers, list(tracks.values()), seen_us)]
     groups.sort(key=lambda group: min((seen_us[place], place) for place in group))
     numbers = [0] * len(headers)
     for order, group in enumerate(groups, start=1):
@@ -41,29 +41,28 @@ def physical_objects(
     return numbers
 
 
-def _join_standing(headers: Sequence[CropHeader], tracks: list[list[int]]) -> list[list[int]]:
+def _join_standing(headers: Sequence[CropHeader], tracks: list[list[int]], seen_us: Sequence[int]) -> list[list[int]]:
     """Joins tracks that stood in the same place with the first such track."""
-    joined: list[list[int]] = []
-    parked: list[tuple[int, NDArray[np.float64]]] = []  # which group, and its box and class
-    for track in tracks:
-        still = next((place for place in track if headers[place].stationary_us is not None), None)
-        if still is None:
-            joined.append(track)
-            continue
-        box = np.array([*headers[still].box_xyxy, int(headers[still].label)])
-        same = next((group for group, other in parked if _same_place(box, other)), None)
-        if same is None:
-            parked.append((len(joined), box))
-            joined.append(list(track))
-        else:
-            joined[same] += track
-    return joined
+    still = [_standing(headers, track) for track in tracks]
+    standing = [(number, place) for number, place in enumerate(still) if place is not None]
+    clusters = find_clusters(
+        np.array([headers[place].box_xyxy for _, place in standing], np.float64).reshape(-1, 4),
+        np.array([int(headers[place].label) for _, place in standing], np.intp),
+        np.array([seen_us[place] for _, place in standing], np.int64),
+        iou_min=_SAME_PLACE_IOU,
+        still_us=0,
+        absence_us=FOREVER_US,
+        members_min=2,
+    )
+    joined = list(tracks)
+    for cluster in clusters:
+        first, *others = sorted(standing[row][0] for row in cluster.members.tolist())
+        joined[first] = [place for number in (first, *others) for place in tracks[number]]
+        for number in others:
+            joined[number] = []
+    return [track for track in joined if track]
 
 
-def _same_place(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    if one[4] != other[4]:
-        return False
-    sides = np.minimum(one[2:4], other[2:4]) - np.maximum(one[:2], other[:2])
-    common = float(np.prod(np.maximum(sides, 0)))
-    areas = float(np.prod(one[2:4] - one[:2]) + np.prod(other[2:4] - other[:2]))
-    return common >= _SAME_PLACE_IOU * (areas - common)
+def _standing(headers: Sequence[CropHeader], track: Sequence[int]) -> int | None:
+    """The first view of a track in which it stood."""
+    return next((place for place in track if headers[place].stationary_us is not None), None)

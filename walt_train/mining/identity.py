@@ -19,7 +19,7 @@ from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.messages import CropHeader
 from walt_edge.tracking import iou_matrix
 from walt_train.mining.recordings import Trail
-from walt_train.mining.stationary import find_clusters
+from walt_train.mining.stationary import FOREVER_US, find_clusters
 
 Track = tuple[str, int]
 """Boot id and track id."""
@@ -30,7 +30,6 @@ _ALIKE_M = 0.62
 """Greatest Euclidean distance of the roots of two histograms (square root of two Bhattacharyya coefficients off)."""
 _GAP_S = 4.0
 _GOES_ON_IOU = 0.3
-_FOREVER_US = 10**15
 _BINS = (8, 4, 6)  # hue, saturation, brightness against the surroundings
 
 
@@ -143,7 +142,7 @@ def _join_standing(headers: Sequence[CropHeader], appearances: Sequence[Appearan
         np.array([headers[place].captured.utc_us for place in still]),
         iou_min=_PLACE_IOU,
         still_us=0,
-        absence_us=_FOREVER_US,
+        absence_us=FOREVER_US,
         members_min=2,
         appearance=np.stack([appearances[place].looks for place in still]),
         appearance_max=_ALIKE_M,

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from walt_train.metrics import calibration
+
 _Z95 = 1.959964
 _SIDE_PX, _MARGIN_PX = 360, 46
 _INK, _PALE, _BAR = (40, 40, 40), (205, 205, 205), (190, 130, 60)
@@ -103,17 +105,13 @@ def reliability(confidences: Floats, truths: Bools, *, bins: int = 10) -> Reliab
         truths: (N,) whether each claim is true.
         bins: How many.
     """
-    place = np.minimum((confidences * bins).astype(int), bins - 1)
-    found = []
-    for index in range(bins):
-        inside = place == index
-        if (count := int(inside.sum())) > 0:
-            right = int(truths[inside].sum())
-            found.append(Bin(count, float(confidences[inside].mean()), right / count, wilson(right, count)))
-    total = max(1, len(confidences))
-    ece = sum(one.count * abs(one.share - one.confidence) for one in found) / total
-    brier = float(np.mean((confidences - truths) ** 2)) if len(confidences) else 0.0
-    return Reliability(tuple(found), ece, brier)
+    diagram = calibration.reliability_bins(confidences, truths, bins=bins)
+    found = [
+        Bin(one.count, one.confidence, one.accuracy, wilson(round(one.accuracy * one.count), one.count))
+        for one in diagram
+        if one.confidence is not None and one.accuracy is not None
+    ]
+    return Reliability(tuple(found), calibration.ece(diagram) or 0.0, calibration.brier(confidences, truths) or 0.0)
 
 
 def operate(confidences: Floats, truths: Bools, possible: int, threshold: float) -> Operating:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -13,15 +12,13 @@ from walt_edge.contract.clipart import Clip, ClipArt, read_clipart
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import decode_rle
-from walt_edge.overview import fit_width, text_line
+from walt_edge.overview import cell, fit_width, grid, text_line
 
 Picture = NDArray[np.uint8]
 
 FILE_NAME = "overview.jpg"
 _WIDTH = 1536
-_CELL_WH = (96, 128)
-_ROWS_MAX = 14
-_PAPER, _INK = 226, (40, 40, 40)
+_CELLS_MAX = 16 * 14
 _COLOURS = {Label.PERSON: (60, 170, 30), Label.VEHICLE: (200, 120, 20)}
 _STATIC = (30, 30, 220)
 
@@ -49,7 +46,7 @@ def draw_sheet(folder: Path, clipart: ClipArt) -> Picture:
     why = ", ".join(f"{reason} {count}" for reason, count in clipart.rejected_by_reason.items())
     text = f"{len(clipart.clips)} clips of {len(objects)} objects, {len(medians)} plates, {len(frames)} real frames, "
     rows += [text_line(text + f"{len(clipart.static)} static things. Not chosen: {why or 'none'}")]
-    rows.append(_grid([_cell(folder, clip) for clip in objects.values()]))
+    rows.append(grid([_cell(folder, clip) for clip in list(objects.values())[:_CELLS_MAX]]))
     return np.vstack([np.pad(row, ((0, 0), (0, _WIDTH - row.shape[1]), (0, 0))) for row in rows])
 
 
@@ -72,28 +69,10 @@ def _map(folder: Path, clipart: ClipArt, plate: Path) -> Picture:
 
 
 def _cell(folder: Path, clip: Clip) -> Picture:
-    """A clip on neutral ground, with its class, object and confidence below."""
-    picture, mask = _read(folder / clip.image), decode_rle(clip.header.mask)
-    picture[~mask] = _PAPER
-    width, height = _CELL_WH
-    scale = min((width - 4) / picture.shape[1], (height - 16) / picture.shape[0])
-    size = (max(1, int(picture.shape[1] * scale)), max(1, int(picture.shape[0] * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    cell = np.full((height, width, 3), _PAPER, np.uint8)
-    left = (width - size[0]) // 2
-    cell[2 : 2 + size[1], left : left + size[0]] = small
+    """A clip with its class, object and confidence below."""
     confidence = clip.header.unoccluded_confidence if clip.confidence is None else clip.confidence
     text = f"{clip.header.label.title[0]}{'' if clip.object is None else clip.object} {confidence:.2f}"
-    cv2.putText(cell, text, (4, height - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.34, _INK, 1, cv2.LINE_AA)
-    return cell
-
-
-def _grid(cells: Sequence[Picture]) -> Picture:
-    columns = _WIDTH // _CELL_WH[0]
-    shown = list(cells[: columns * _ROWS_MAX])
-    blank = np.full((_CELL_WH[1], _CELL_WH[0], 3), _PAPER, np.uint8)
-    shown += [blank] * (-len(shown) % columns or (0 if shown else columns))
-    return np.vstack([np.hstack(shown[start : start + columns]) for start in range(0, len(shown), columns)])
+    return cell(_read(folder / clip.image), decode_rle(clip.header.mask), text)
 
 
 def _read(path: Path) -> Picture:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from walt_edge.contract.errors import UsageError
 
 SECOND_US = 1_000_000
+FOREVER_US = 10**15
+"""As `absence_us`: however long nobody looked."""
 _SETTLING = 16
 """Boxes of which a place is the mean: the detector's jitter averages out."""
 _SLACK = 1e-9

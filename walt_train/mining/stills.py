@@ -26,7 +26,6 @@ from walt_edge.plates import hour_of
 from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 from walt_edge.runtimes import Teacher
 from walt_edge.teacher import teach
-from walt_edge.tracking import Boxes, iou_matrix
 from walt_edge.vision import unoccluded
 from walt_edge.vision.classify import ClassEvidence
 from walt_edge.vision.ground import Sizes
@@ -41,6 +40,7 @@ from walt_train.mining.epochs import Image, Pose, Poses
 from walt_train.mining.lots import SAMPLES, SAMPLES_MIN, Look, learn_plate, look
 from walt_train.mining.recordings import Mined
 from walt_train.mining.sources import Source
+from walt_train.mining.stationary import FOREVER_US, find_clusters
 
 _SETTINGS = WatchSettings(
     sharpness_min=0.25,  # what stands is never blurred by its motion: only the lens and the registering soften it
@@ -166,7 +166,6 @@ class _Lot:
         self._sizes = Sizes()
         self._sampler = FrameSampler()
         self._candidates: list[Candidate] = []
-        self._seen: list[PatchMask] = []  # whatever may be an object
         self._plates: tuple[list[Image], list[Mask | None]] = ([], [])
 
     def mine(self, source: Source, mined: Mined, progress: Callable[[], object]) -> None:
@@ -182,9 +181,22 @@ class _Lot:
         plate = self._plate(newest)
         mined.sealed.append(plate)
         self._seal_frames(mined, plate)
-        boxes = np.array([patch.box_xyxy for patch in self._seen], np.float64).reshape(-1, 4)
-        for candidate in self._candidates:
-            self._seal(candidate, boxes, mined, plate.id)
+        stayed = self._stayed()
+        for place, candidate in enumerate(self._candidates):
+            self._seal(candidate, place in stayed, mined, plate.id)
+
+    def _stayed(self) -> set[int]:
+        """Places of the candidates that stood there in another still too."""
+        clusters = find_clusters(
+            np.array([one.sighting.silhouette.box_xyxy for one in self._candidates], np.float64).reshape(-1, 4),
+            np.zeros(len(self._candidates), np.intp),  # its class is not sure from one look
+            np.array([one.captured.utc_us for one in self._candidates], np.int64),
+            iou_min=_SAME_IOU,
+            still_us=0,
+            absence_us=FOREVER_US,
+            members_min=2,
+        )
+        return {row for cluster in clusters for row in cluster.members.tolist()}
 
     def _look_at(self, number: int, frame: Frame) -> None:
         bgr, shown = self._epoch.places[number].warp(frame.bgr)
@@ -199,7 +211,6 @@ class _Lot:
             return
         for sighting in sightings:
             if sighting.label is not None:
-                self._seen.append(sighting.silhouette)
                 self._candidates.append(_candidate(sighting, image, frame.captured))
 
     def _judged(self, bgr: Image, seen: Look, shown: Mask) -> list[Sighting]:
@@ -273,7 +284,7 @@ class _Lot:
             mined.sealed.append(sealed)
             mined.frame_plates[sealed.id] = plate.id
 
-    def _seal(self, candidate: Candidate, boxes: Boxes, mined: Mined, plate_id: str) -> None:
+    def _seal(self, candidate: Candidate, stayed: bool, mined: Mined, plate_id: str) -> None:
         """Judges once more, now that sizes are known and who stayed, and seals what is whole."""
         seen, label = candidate.sighting, candidate.sighting.label
         assert label is not None
@@ -281,7 +292,6 @@ class _Lot:
         x0, y0, x1, y1 = seen.silhouette.box_xyxy
         ratio = self._sizes.ratio(label, y1, y1 - y0, seen.silhouette.area)
         parts = weakest(parts, unoccluded.size_parts(ratio, label, _SETTINGS))
-        stayed = bool(np.count_nonzero(iou_matrix(np.array([(x0, y0, x1, y1)], np.float64), boxes) >= _SAME_IOU) > 1)
         parts[Reason.SHORT_TRACK] = 1.0 if stayed else _LONE
         limit = _SETTINGS.filled_max_vehicle if label is Label.VEHICLE else _SETTINGS.filled_max
         outcome = unoccluded.verdict(parts, _SETTINGS)

@@ -114,8 +114,7 @@ def mine_source(task: Task, progress: Callable[[], object] = lambda: None) -> Pa
         return task.folder
     anonymiser = Anonymiser(find_faces())
     mine = mine_stills if task.source.stills else mine_recording
-    # What moves is looked at anyway.
-    detector = None if task.teacher == MOTION else open_teacher(task.teacher)
+    detector = open_teacher(task.teacher)
     unusable = ""
     try:
         mined = mine(task.source, camera=task.camera, anonymiser=anonymiser, detector=detector, progress=progress)

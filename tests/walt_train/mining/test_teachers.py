@@ -1,4 +1,4 @@
-"""One contract for all teachers: motion, ONNX, mmdet."""
+"""One contract for all teachers: ONNX, mmdet."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def mmdet_files(folder: Path, dataset: str = "CocoDataset") -> tuple[Path, Path]
     return config, checkpoint
 
 
-def frames(count: int = 180) -> Iterator[NDArray[np.uint8]]:
+def frames(count: int = 3) -> Iterator[NDArray[np.uint8]]:
     """A light box that drives over dark noise."""
     ground = np.random.default_rng(3).integers(40, 60, (WH[1], WH[0], 3)).astype(np.uint8)
     for index in range(count):
@@ -83,9 +83,8 @@ def frames(count: int = 180) -> Iterator[NDArray[np.uint8]]:
         yield picture
 
 
-@pytest.fixture(params=["motion", "onnx", "mmdet"])
+@pytest.fixture(params=["onnx", "mmdet"])
 def teacher(request: pytest.FixtureRequest, tmp_path: Path) -> Teacher:
-    spec = "motion"
     if request.param == "onnx":
         model = onnx.parser.parse_model(_ONNX)
         onnx.checker.check_model(model)
@@ -102,9 +101,7 @@ def teacher(request: pytest.FixtureRequest, tmp_path: Path) -> Teacher:
 def test_every_teacher_answers_alike(teacher: Teacher) -> None:
     assert 0 < len(teacher.name) <= 40
     seen = 0
-    for number, picture in enumerate(frames()):
-        if teacher.name != "motion" and number % 60:
-            continue
+    for picture in frames():
         before = picture.copy()
         found = teacher(picture)
         count = len(found.labels)
@@ -119,14 +116,6 @@ def test_every_teacher_answers_alike(teacher: Teacher) -> None:
         assert all(label is None or isinstance(label, Label) for label in found.labels)
         seen += count
     assert seen > 0
-
-
-def test_motion_finds_the_box_where_it_is() -> None:
-    teacher = open_teacher("motion")
-    assert teacher is not None
-    last = [(number, teacher(picture)) for number, picture in enumerate(frames())][-1]
-    x = (last[0] * 4) % 120
-    assert np.abs(last[1].boxes_xyxy - [[x, 60, x + 34, 90]]).max() <= 3
 
 
 def test_what_does_not_move_is_left_out() -> None:
@@ -166,5 +155,5 @@ def test_a_pair_that_cannot_teach(tmp_path: Path, damage: str, words: str) -> No
     assert "\n" not in str(told.value)
 
 
-def test_no_teacher_is_none() -> None:
-    assert open_teacher("") is None
+def test_motion_needs_nobody_beside_it() -> None:
+    assert open_teacher("motion") is None
