@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PER_EPOCH = 1000
 """Composites in an epoch, where nobody says how many."""
+_CAMERAS_PER_JUDGE = 10
 
 
 def open_samples(
@@ -29,7 +30,7 @@ def open_samples(
     Args:
         folder: Holds `clipart.json`, `annotations.json`, or one JSON file of KINS or COCOA, itself or in
             `annotations/`; or is that file; or holds nothing but folders with `clipart.json` or `annotations.json`,
-            which take turns.
+            which take turns; of ten and more, one in ten judges as a whole, so that no camera is on both sides.
         split: `train`, `validation` or `all`.
         per_epoch: Samples in an epoch; None for annotated pictures in their order, 1,000 composites of clip art.
             A folder of folders must be told.
@@ -48,19 +49,27 @@ def open_samples(
     from walt_train.data.formats import find_annotations, reader_of
     from walt_train.data.mixture import MixedSamples
 
+    settings = settings or (JUDGING if split == "validation" else TRAINING)
     if (folder / FILE_NAME).is_file():
-        chosen = settings or (JUDGING if split == "validation" else TRAINING)
         count = DEFAULT_PER_EPOCH if per_epoch is None else per_epoch
-        return CompositeSamples(folder, split=split, per_epoch=count, seed=seed, settings=chosen)
+        return CompositeSamples(folder, split=split, per_epoch=count, seed=seed, settings=settings)
     if (folder / ANNOTATIONS).is_file():
         return CocoSamples(folder, split=split, per_epoch=per_epoch, seed=seed)
-    inner = data_sets_in(folder)
+    inner, own = _shared_out(data_sets_in(folder), split)
     if inner and per_epoch is not None:
         each = -(-per_epoch // len(inner))
-        parts = [open_samples(one, split=split, per_epoch=each, seed=seed, settings=settings) for one in inner]
+        parts = [open_samples(one, split=own, per_epoch=each, seed=seed, settings=settings) for one in inner]
         return MixedSamples(parts, per_epoch)
     path = folder if folder.is_file() else find_annotations(folder)
     return reader_of(path)(path, split=split, per_epoch=per_epoch, seed=seed)
+
+
+def _shared_out(folders: list[Path], split: Split) -> tuple[list[Path], Split]:
+    """Which of several data sets a split takes, and which split of each."""
+    held_out = len(folders) // _CAMERAS_PER_JUDGE
+    if split == "all" or not held_out:
+        return folders, split
+    return (folders[:-held_out] if split == "train" else folders[-held_out:]), "all"
 
 
 def data_sets_in(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from tests.walt_train.engine.shapes import Shapes
 from walt_train.data import open_samples
 from walt_train.data.coco import DataError
 from walt_train.data.mixture import MixedSamples
+from walt_train.data.sample import Split
 from walt_train.data.write import write_samples
 
 
@@ -64,6 +65,22 @@ def test_folders_in_a_folder_share_its_turns(tmp_path: Path) -> None:
         )
     with pytest.raises(DataError, match=r"neither clipart\.json nor"):
         open_samples(tmp_path / "streets", split="train")
+
+
+def test_of_many_folders_some_judge_as_a_whole(tmp_path: Path) -> None:
+    for seed in range(10):
+        _write_street(tmp_path / f"s{seed}", seed)
+
+    def shown(split: Split) -> set[bytes]:
+        found = open_samples(tmp_path, split=split, per_epoch=50)
+        return {found.sample(0, index).image_bgr.tobytes() for index in range(len(found))}
+
+    last = open_samples(tmp_path / "s9", split="all")
+    judging = {last.sample(0, index).image_bgr.tobytes() for index in range(len(last))}
+    assert shown("validation") == judging
+    assert not shown("train") & judging
+    assert len(shown("train")) == 45
+    assert len(shown("all")) == 50
 
 
 def _write_street(folder: Path, seed: int) -> None:
