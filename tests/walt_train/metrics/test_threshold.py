@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.walt_train.metrics.boards import PERSON, VEHICLE, Box, found, truth
+from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
-from walt_train.metrics.threshold import FALLBACK, choose_threshold
+from walt_train.data.sample import AmodalSample
+from walt_train.metrics import threshold
+from walt_train.metrics.threshold import FALLBACK, FEW, choose_threshold
 
 A: Box = (0, 0, 40, 40)
 B: Box = (100, 0, 140, 40)
@@ -86,14 +90,54 @@ def test_the_order_of_predictions_does_not_matter(
     assert 0 < one <= 1
 
 
-@pytest.mark.parametrize(("false_ones", "threshold"), [(1, 0.2), (4, 0.7)])
-def test_a_little_precision_is_given_for_whom_a_higher_threshold_would_miss(
-    false_ones: int, threshold: float
-) -> None:
+@pytest.mark.parametrize(("false_ones", "lowest"), [(1, 0.2), (4, 0.7)])
+def test_a_little_precision_is_given_for_whom_a_higher_threshold_would_miss(false_ones: int, lowest: float) -> None:
     """Forty are found at 0.9; false boxes come at 0.5, one more object behind them at 0.2."""
     places: list[Box] = [(35 * x, 35 * y, 35 * x + 33, 35 * y + 33) for y in range(5) for x in range(9)]
     boxes, away = places[:41], places[41 : 41 + false_ones]
     things = [(PERSON, box) for box in (*boxes[:40], *away, boxes[40])]
     seen = found(*things, scores=[0.9] * 40 + [0.5] * false_ones + [0.2])
     everyone = truth(*((PERSON, box) for box in boxes))
-    assert choose_threshold([(seen, everyone)]) == pytest.approx(threshold)
+    assert choose_threshold([(seen, everyone)]) == pytest.approx(lowest)
+
+
+Frames = list[tuple[AmodalInstances, AmodalSample]]
+
+
+def unsure_detector(objects: int, rng: np.random.Generator) -> Frames:
+    """One object a frame, found eight times of ten with low scores, and four false boxes with lower ones."""
+    frames = []
+    for _ in range(objects):
+        hit = [float(rng.beta(2, 5))] if rng.random() < 0.8 else []
+        false = rng.beta(1, 14, rng.poisson(4)).tolist()
+        things = [(PERSON, A)] * len(hit) + [(PERSON, FAR)] * len(false)
+        frames.append((found(*things, scores=[*hit, *false]), truth((PERSON, A))))
+    return frames
+
+
+def f1(frames: Frames, least: float) -> float:
+    kept = right = 0
+    for seen, _ in frames:
+        kept += int((seen.scores >= least).sum())
+        right += int((seen.scores[seen.boxes_xyxy[:, 0] == A[0]] >= least).sum())
+    return 2 * right / (kept + len(frames))
+
+
+def test_with_few_objects_the_threshold_is_less_of_an_accident(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    many, few = unsure_detector(2000, rng), [unsure_detector(8, rng) for _ in range(60)]
+    drawn = np.array([f1(many, choose_threshold(frames)) for frames in few])
+    monkeypatch.setattr(threshold, "FEW", 0)
+    plain = np.array([f1(many, choose_threshold(frames)) for frames in few])
+    assert drawn.mean() >= plain.mean() + 0.008
+    assert np.quantile(drawn, 0.1) >= np.quantile(plain, 0.1) + 0.01
+    assert f1(many, FALLBACK) < 0.3, "a fixed threshold is no answer"
+
+
+def test_from_enough_objects_on_the_rule_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    enough = unsure_detector(FEW, rng)
+    chosen, fewer = choose_threshold(enough), choose_threshold(enough[1:])
+    monkeypatch.setattr(threshold, "FEW", 0)
+    assert choose_threshold(enough) == chosen
+    assert choose_threshold(enough[1:]) != fewer
