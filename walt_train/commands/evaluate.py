@@ -24,13 +24,7 @@ from walt_train.metrics.by_class import class_rows
 from walt_train.metrics.calibration import ScoreCalibration
 from walt_train.metrics.evaluation import Evaluation, read_evaluation, table, write_evaluation
 from walt_train.metrics.motion_baseline import MotionBaseline, plate_indices
-from walt_train.metrics.origin import (
-    Origin,
-    must_be_holdout,
-    must_not_have_trained,
-    must_not_judge_itself,
-    read_origin,
-)
+from walt_train.metrics.origin import Contestant, must_be_holdout, read_origin, refuse_unfair
 from walt_train.recipes import find_recipe
 
 if TYPE_CHECKING:
@@ -59,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an evaluation of another model on the same frames, to compare with",
     )
     parser.add_argument(
+        "--trained-on",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="what the model was trained on: refuse data that shows one of its objects",
+    )
+    parser.add_argument(
         "--holdout",
         default="",
         metavar="SHA",
@@ -78,10 +80,8 @@ def run(args: argparse.Namespace) -> int:
     if against is not None:
         against.must_match(data_sha256=samples.sha256, every=args.every)
     subject = _subject(args.model, samples, args.every)
-    must_not_judge_itself(origin, subject.model, subject.sha256)
-    must_not_have_trained(
-        _names(args.data, samples, origin, subject), subject.trained_sha256, subject.model, args.data
-    )
+    contestant = Contestant(subject.model, subject.sha256, subject.trained_sha256)
+    refuse_unfair(contestant, args.data, names=_names(args.data, samples, subject), training=args.trained_on)
     found = _evaluation(args, samples, subject, complete=origin.complete)
     found = found if against is None else found.minus(against)
     write_evaluation(found, args.out)
@@ -115,9 +115,9 @@ def _evaluation(args: argparse.Namespace, samples: Samples, subject: _Subject, *
     )
 
 
-def _names(folder: Path, samples: Samples, origin: Origin, subject: _Subject) -> set[str]:
-    """Every name under which this data may stand in the lineage of a model that was trained on it."""
-    names = {samples.sha256, origin.content_sha256, origin.data_sha256} - {""}
+def _names(folder: Path, samples: Samples, subject: _Subject) -> set[str]:
+    """Names under which this data may stand in the lineage of a model that was trained on it."""
+    names = {samples.sha256}
     if subject.per_epoch is not None:
         names.add(open_samples(folder, split="train", per_epoch=subject.per_epoch, seed=subject.seed).sha256)
     return names

@@ -7,15 +7,21 @@ by the hash of its content and can be asked for by that name.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from walt_edge.contract.clipart import FILE_NAME
 from walt_edge.contract.errors import UsageError, WaltError
+from walt_train.data import data_sets_in
+from walt_train.data.ahead import clipart_name
 from walt_train.data.coco import ANNOTATIONS
+from walt_train.data.manifest import MANIFEST, read_manifest, refuse_leakage
 
 HOLDOUT_DIGITS_MIN = 12
+Known = Literal["given", "learned", "none", ""]
 
 
 class OriginError(WaltError):
@@ -31,6 +37,8 @@ class SwaltOrigin(msgspec.Struct, frozen=True, kw_only=True):
         timeline_sha256: Of the predictions that the truth was fused from.
         objects: How many standing objects.
         whole_frames_min: Over how many frames each was fused at least.
+        static: How poles and trees were known, which cut objects in every frame: `given` as a picture, `learned` from
+            who passed behind them, `none` where nothing was learned; "" in older files.
     """
 
     detector: str
@@ -38,6 +46,7 @@ class SwaltOrigin(msgspec.Struct, frozen=True, kw_only=True):
     timeline_sha256: str
     objects: int
     whole_frames_min: int
+    static: Known = ""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +68,17 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
         return self.swalt is None
 
 
+class Contestant(NamedTuple):
+    """Who is to be judged: name, sha256 of the bundle, and sha256 of its training data as its lineage has it.
+
+    What is not known is "".
+    """
+
+    model: str
+    sha256: str = ""
+    trained_sha256: str = ""
+
+
 class _File(msgspec.Struct, frozen=True):
     info: Origin = Origin()
 
@@ -72,6 +92,49 @@ def read_origin(folder: Path) -> Origin:
         raise OriginError(f"cannot read {path}: {error.strerror}; give a folder of annotations") from error
     except msgspec.DecodeError as error:
         raise OriginError(f"{path} does not say where it comes from ({error}): write the data set again") from error
+
+
+def refuse_unfair(
+    contestant: Contestant, data: Path, *, names: Collection[str] = (), training: Sequence[Path] = ()
+) -> Origin:
+    """Refuses to judge a model on what it was trained on, or on truth that it made itself.
+
+    Args:
+        contestant: Who is to be judged.
+        data: The folder of annotations.
+        names: Further sha256 under which the data may stand in a lineage.
+        training: Folders of which it is known that the model was trained on them.
+
+    Returns:
+        Where the data's truth comes from.
+
+    Raises:
+        OriginError: It would be judged by its own truth, or by its training data.
+        DataError: The data shows a physical object that a training folder shows too.
+    """
+    origin = read_origin(data)
+    must_not_judge_itself(origin, contestant.model, contestant.sha256)
+    known = {*names, origin.content_sha256, origin.data_sha256} - {""}
+    must_not_have_trained(known, contestant.trained_sha256, contestant.model, data)
+    for folder in training:
+        for one in data_sets_in(folder) or [folder]:
+            _must_share_nothing(one, data, contestant.model)
+    return origin
+
+
+def _must_share_nothing(training: Path, judging: Path, model: str) -> None:
+    """Raises OriginError or DataError where a folder that trained has something in common with one that judges."""
+    if (training / FILE_NAME).is_file():
+        composed = (judging / MANIFEST).is_file() and read_manifest(judging)
+        if composed and composed.source == clipart_name(training) and composed.split != "validation":
+            raise OriginError(
+                f"{judging} is composed of the clip art {training} that {model} was trained on: "
+                "compose it with --split validation"
+            )
+    elif (training / MANIFEST).is_file() and (judging / MANIFEST).is_file():
+        refuse_leakage(training, judging)
+    elif (name := read_origin(training).content_sha256) and name == read_origin(judging).content_sha256:
+        must_not_have_trained({name}, name, model, judging)
 
 
 def must_be_holdout(origin: Origin, wanted_sha256: str, folder: Path) -> None:
