@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,16 +11,21 @@ from dataclasses import dataclass, field
 from walt_edge.camera import Frame
 from walt_edge.contract.masks import decode_rle
 from walt_edge.contract.messages import Origin, PlateHeader
-from walt_edge.overview import decode_image
+from walt_edge.overview import decode_image, fit_width
 from walt_edge.privacy import Anonymiser, SealedEnvelope
 from walt_edge.runtimes import Teacher
 from walt_edge.vision.sightings import Sighting
 from walt_edge.vision.static_occluders import StaticOccluders
-from walt_edge.watcher import Step, TooFewFramesError, Watcher
+from walt_edge.watcher import MovingCameraError, Step, TooFewFramesError, Watcher, WatchSettings
 from walt_train.mining.backgrounds import FrameSampler, background
+from walt_train.mining.epochs import Image, register
 from walt_train.mining.sources import Source
 
 _PREPARE_S = 120.0
+_SAMPLE_S, _SAMPLE_WIDTH = 2.0, 384
+_SAMPLE_SHIFT_PX = 1.5  # of such a picture: smaller ones are registered with too little certainty
+_SETTINGS = WatchSettings()
+_log = logging.getLogger(__name__)
 
 __all__ = ["Mined", "TooFewFramesError", "Trail", "mine_recording"]
 
@@ -85,6 +91,9 @@ def mine_recording(
 ) -> Mined:
     """Watches a recording.
 
+    Where the camera was moved in the first minutes, what comes after that is watched; where it no longer stands
+    still, what came before is kept.
+
     Args:
         source: What to watch.
         camera: The camera's name.
@@ -98,10 +107,16 @@ def mine_recording(
     """
     watcher = Watcher(site="local", device="mine", camera=camera, anonymiser=anonymiser, detector=detector)
     mined, sampler = Mined(), FrameSampler()
-    plate_id = _take(mined, watcher.prepare(_first_minutes(source.frames())))
-    position = mined.occluders[plate_id] = watcher.judge.occluders
-    for frame in source.frames():
-        step = watcher.step(frame)
+    begin_s, sealed = _prepare(watcher, source)
+    plate_id, position = _take(mined, sealed), None
+    for frame in _later(source.frames(), begin_s):
+        try:
+            step = watcher.step(frame)
+        except MovingCameraError as error:
+            if len(mined.sealed) == len(sealed):
+                raise
+            _log.warning("%s: %s; what came before frame %d is kept", source.name, error, frame.index)
+            break
         plate_id = _take(mined, step.sealed) or plate_id
         if watcher.judge.occluders is not position and step.image is not None:
             position = mined.occluders[plate_id] = watcher.judge.occluders
@@ -111,6 +126,67 @@ def mine_recording(
     mined.objects, mined.rejected = watcher.objects_seen, watcher.rejected_by_reason
     _add_frames(mined, sampler, anonymiser)
     return mined
+
+
+def _prepare(watcher: Watcher, source: Source) -> tuple[float, tuple[SealedEnvelope, ...]]:
+    """Learns the plate; returns the media time from which to watch, and the plate to send."""
+    looks = _Looks()
+    sealed: tuple[SealedEnvelope, ...] = ()
+    moving: MovingCameraError | None = None
+    try:
+        sealed = watcher.prepare(looks.passing(_first_minutes(source.frames())))
+    except MovingCameraError as error:
+        moving = error
+    if moving is None and looks.ends_where_it_began():
+        return 0.0, sealed
+    begin_s, end_s = looks.settled_s()
+    # Moved late, it has its plate: what comes after is watched with another, as by a device.
+    early = 0 < begin_s <= min(end_s / 2, end_s - _SETTINGS.warm_up_s)
+    if moving is None and not early:
+        return 0.0, sealed
+    try:
+        sealed = watcher.prepare(_first_minutes(_later(source.frames(), begin_s)))
+    except (MovingCameraError, TooFewFramesError) as error:
+        raise (moving or error) from None
+    _log.warning("%s: the camera was moved: what comes before second %.0f is left out", source.name, begin_s)
+    return begin_s, sealed
+
+
+class _Looks:
+    """Small pictures of what passes by, to see when the camera stood where it stands at last."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, Image]] = []
+        self._limit_px = _SAMPLE_SHIFT_PX
+
+    def passing(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            time_s = frame.captured.media_time_s
+            if not self._samples or time_s >= self._samples[-1][0] + _SAMPLE_S:
+                self._samples.append((time_s, fit_width(frame.bgr, _SAMPLE_WIDTH)))
+                self._limit_px = max(_SAMPLE_SHIFT_PX, _SETTINGS.drift_px * _SAMPLE_WIDTH / frame.bgr.shape[1])
+            yield frame
+
+    def ends_where_it_began(self) -> bool:
+        """As most cameras do: one look tells."""
+        return not self._is_aside(self._samples[0][1])
+
+    def settled_s(self) -> tuple[float, float]:
+        """Media times from which it stood where it stood at last, 0 for all along, and of the last look."""
+        begin_s = end_s = self._samples[-1][0]
+        for time_s, picture in reversed(self._samples[:-1]):
+            if self._is_aside(picture):
+                return begin_s, end_s
+            begin_s = time_s
+        return 0.0, end_s
+
+    def _is_aside(self, picture: Image) -> bool:
+        pose = register(self._samples[-1][1], picture)
+        return pose.certain and pose.shift_px > self._limit_px
+
+
+def _later(frames: Iterator[Frame], begin_s: float) -> Iterator[Frame]:
+    return itertools.dropwhile(lambda frame: frame.captured.media_time_s < begin_s, frames)
 
 
 def _take(mined: Mined, sealed: tuple[SealedEnvelope, ...]) -> str:
@@ -153,4 +229,9 @@ def _add_frames(mined: Mined, sampler: FrameSampler, anonymiser: Anonymiser) -> 
 
 def _first_minutes(frames: Iterator[Frame]) -> Iterator[Frame]:
     """Light drifts: a plate of the whole day would be a plate of none of it."""
-    return itertools.takewhile(lambda frame: frame.captured.media_time_s <= _PREPARE_S, frames)
+    begin_s: float | None = None
+    for frame in frames:
+        begin_s = frame.captured.media_time_s if begin_s is None else begin_s
+        if frame.captured.media_time_s > begin_s + _PREPARE_S:
+            return
+        yield frame
