@@ -11,7 +11,6 @@ import hashlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -30,10 +29,20 @@ from walt_edge.faces import find_faces
 from walt_edge.privacy import Anonymiser
 from walt_train.data.sample import AmodalSample
 from walt_train.data.write import write_samples
-from walt_train.metrics.origin import SwaltOrigin
+from walt_train.metrics.origin import Known, SwaltOrigin
 from walt_train.metrics.swalt import SwaltError, SwaltSettings, Timeline, still_objects
 from walt_train.metrics.swalt_frames import StillFrame, hidden_frames
-from walt_train.metrics.swalt_refine import refined
+from walt_train.metrics.swalt_refine import Pictures, refined
+from walt_train.metrics.swalt_static import learned_static
+from walt_train.metrics.swalt_watch import (
+    MOTION,
+    as_predictions,
+    find_frames,
+    learned_ground,
+    read_pictures,
+    seen_by_bundle,
+    seen_by_motion,
+)
 
 _LOG = logging.getLogger(__name__)
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -44,7 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     defaults = SwaltSettings()
     add = parser.add_argument
-    add("--timeline", type=Path, required=True, metavar="FILE.json", help="predictions of one frozen detector")
+    eyes = parser.add_mutually_exclusive_group(required=True)
+    eyes.add_argument("--timeline", type=Path, metavar="FILE.json", help="predictions of one frozen detector")
+    eyes.add_argument(
+        "--detector",
+        metavar="BUNDLE",
+        help=f"look at the frames now, with a bundle or with '{MOTION}' (refined), which needs no weights",
+    )
     add("--frames", type=Path, required=True, metavar="DIR|VIDEO", help="the pictures that it saw")
     add("--out", type=Path, required=True, metavar="DIR", help="gets images/ and annotations.json")
     add("--occluders", type=Path, metavar="FILE.json", help="another's predictions, of what passes only")
@@ -68,49 +83,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--refine",
         action="store_true",
-        help="fit outlines to the pictures: for eyes that see motion, with its shadows",
+        help="fit outlines to the pictures and leave out what is in doubt (always with motion)",
     )
-    add("--static", type=Path, metavar="PNG", help="poles and trees, not black: what touches them is never whole")
+    add(
+        "--static",
+        type=Path,
+        metavar="PNG",
+        help="poles and trees, not black: what touches them is never whole (default: learned from who passes behind)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Makes the truth and writes it; prints one line at the end."""
-    settings, predictions = _settings(args), read_predictions(args.timeline)
+    settings, predictions = _settings(args), _predictions(args)
     frames = sorted(predictions.frames, key=lambda frame: frame.frame)
     seen = [frame_instances(frame) for frame in frames]
     timeline = Timeline.of(seen, [round(1e6 * frame.frame / args.fps) for frame in frames])
-    labels = [Label[name.upper()] for name in args.classes]
-    objects = still_objects(timeline, settings, labels, _static(args.static, timeline.frame_wh))
-
-    def pictures(places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        return read_pictures(args.frames, [frames[place] for place in places])
-
-    if args.refine:
-        objects = refined(objects, timeline, pictures)
+    known, static = _static(args.static, timeline)
+    objects = still_objects(timeline, settings, [Label[name.upper()] for name in args.classes], static)
+    pictures = _pictures(args.frames, frames)
+    if args.refine or args.detector == MOTION:
+        objects = refined(objects, pictures, learned_ground(pictures, len(frames)))
     occluders = (
         None if args.occluders is None else _matching(read_predictions(args.occluders), frames, args.occluders)
     )
     shown = list(hidden_frames(timeline, objects, settings, occluders))
     if not shown:
-        raise SwaltError(
-            f"{args.timeline}: {len(objects)} standing objects were seen whole in {settings.whole_frames_min} "
-            f"of {len(frames)} frames, and nothing passes before them: give a longer timeline"
-        )
+        raise _nothing(args.timeline or args.frames, len(objects), len(frames), settings)
     origin = SwaltOrigin(
         detector=predictions.model,
         detector_sha256=args.detector_sha256.lower() or predictions.model_sha256,
-        timeline_sha256=hashlib.sha256(args.timeline.read_bytes()).hexdigest(),
+        timeline_sha256=_sha256(args.timeline, predictions),
         objects=len(objects),
         whole_frames_min=settings.whole_frames_min,
+        static=known,
     )
     places = [frame.frame for frame in shown]
     people = [[seen[place], *([] if occluders is None else [occluders[place]])] for place in places]
     samples = SwaltSamples(shown, timeline, anonymised(pictures(places), people), origin.timeline_sha256)
     _write(args.out, samples, origin)
-    if args.static is None:
-        _LOG.warning("what a pole or tree always hides is missing from the truth: give --static, or look at it")
     print(f"{len(shown)} frames in which something passes before one of {len(objects)} standing objects: {args.out}")  # noqa: T201
     return 0
+
+
+def _nothing(source: Path, objects: int, frames: int, settings: SwaltSettings) -> SwaltError:
+    return SwaltError(
+        f"{source}: {objects} standing objects were seen whole in {settings.whole_frames_min} of {frames} frames, "
+        "and nothing passes before them: give a longer timeline"
+    )
+
+
+def _predictions(args: argparse.Namespace) -> Predictions:
+    """The timeline: as it was given, or what the eyes see now."""
+    if args.timeline is not None:
+        return read_predictions(args.timeline)
+    frames = find_frames(args.frames)
+    pictures = _with_bar(_pictures(args.frames, frames))
+    if args.detector != MOTION:
+        return seen_by_bundle(Path(args.detector), pictures, frames)
+    seen = seen_by_motion(pictures, len(frames), args.fps)
+    return Predictions(model=MOTION, frames=as_predictions(frames, seen))
+
+
+def _pictures(source: Path, frames: Sequence[FramePrediction]) -> Pictures:
+    def pictures(places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        return read_pictures(source, [frames[place] for place in places])
+
+    return pictures
+
+
+def _with_bar(pictures: Pictures) -> Pictures:
+    def shown(places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        return iter(
+            tqdm(pictures(places), total=len(places), desc="looking", unit=" frames", disable=not sys.stderr.isatty())
+        )
+
+    return shown
+
+
+def _sha256(path: Path | None, predictions: Predictions) -> str:
+    """Of the timeline's file, or of the one that it would have."""
+    content = msgspec.json.encode(predictions) if path is None else path.read_bytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _settings(args: argparse.Namespace) -> SwaltSettings:
@@ -170,13 +224,20 @@ def _write(folder: Path, samples: SwaltSamples, origin: SwaltOrigin) -> None:
         pass
 
 
-def _static(path: Path | None, frame_wh: tuple[int, int]) -> Mask | None:
+def _static(path: Path | None, timeline: Timeline) -> tuple[Known, Mask]:
+    """Poles and trees, and how they are known."""
     if path is None:
-        return None
+        learned = learned_static(timeline)
+        if not learned.any():
+            _LOG.warning(
+                "no pole or tree was learned; what one always hides is missing: give --static, or look at it"
+            )
+        return ("learned" if learned.any() else "none"), learned
+    width, height = timeline.frame_wh
     image: NDArray[np.uint8] | None = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None or image.shape != frame_wh[::-1]:
-        raise SwaltError(f"{path} is no picture of {frame_wh[0]}x{frame_wh[1]}: give one of the frames' size")
-    return np.asarray(image > 0, bool)
+    if image is None or image.shape != (height, width):
+        raise SwaltError(f"{path} is no picture of {width}x{height}: give one of the frames' size")
+    return "given", np.asarray(image > 0, bool)
 
 
 def _matching(found: Predictions, frames: Sequence[FramePrediction], path: Path) -> list[AmodalInstances]:
@@ -188,22 +249,6 @@ def _matching(found: Predictions, frames: Sequence[FramePrediction], path: Path)
             f"{path} lacks frame {missing[0]} of the timeline: let both detectors look at the same frames"
         )
     return [frame_instances(known[frame.frame]) for frame in frames]
-
-
-def read_pictures(source: Path, wanted: Sequence[FramePrediction]) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of some frames, in order: by their file's names, or by their number in a video.
-
-    Raises:
-        SwaltError: One cannot be read.
-    """
-    if not source.is_dir():
-        yield from _from_video(source, [frame.frame for frame in wanted])
-        return
-    for frame in wanted:
-        image: NDArray[np.uint8] | None = cv2.imread(str(source / frame.file_name), cv2.IMREAD_COLOR)
-        if image is None:
-            raise SwaltError(f"cannot read {source / frame.file_name}: give the folder that the detector looked at")
-        yield image
 
 
 def anonymised(
@@ -221,23 +266,3 @@ def anonymised(
         sightings = [sighting for instances in found for sighting in sightings_of(instances)]
         people = [sighting for sighting in sightings if sighting.label is not Label.VEHICLE]
         yield anonymiser(bgr, people, np.zeros(bgr.shape[:2], bool)).bgr
-
-
-def _from_video(path: Path, numbers: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-    video = cv2.VideoCapture(str(path))
-    with closing(_Released(video)):
-        place = -1
-        for number in numbers:
-            while place < number:
-                if not video.grab():
-                    raise SwaltError(f"{path} ends before frame {number}: give the video that the detector looked at")
-                place += 1
-            _, image = video.retrieve()
-            yield np.asarray(image, np.uint8)
-
-
-class _Released:
-    """Gives a capture the `close` that it calls `release`."""
-
-    def __init__(self, video: cv2.VideoCapture) -> None:
-        self.close = video.release

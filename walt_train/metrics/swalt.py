@@ -47,6 +47,8 @@ class SwaltSettings:
         agree: Least IoU of a silhouette with what the others say; less is an outlier.
         agreeing: Least part of the silhouettes that are none. Different cars that stop at one line do not agree.
         steady: Least median IoU of the silhouettes with their vote. Who sways while standing has no one mask.
+        steady_people: The same of people, who sway: exact silhouettes of standing people reach 0.95 to 0.96, and are
+            0.84 to 0.94 right over their stay; those of cars that stand reach 1, as motion sees them 0.98.
         misses: After so many frames in a row in which neither the object is seen nor anything that could hide it, it
             has left.
         occlusion_min: From this hidden fraction on, something passes before an object.
@@ -63,6 +65,7 @@ class SwaltSettings:
     agree: float = 0.85
     agreeing: float = 0.8
     steady: float = 0.95
+    steady_people: float = 0.97
     misses: int = 3
     occlusion_min: float = 0.01
     area_min_px: int = 1024
@@ -209,7 +212,8 @@ def _still(
         return None
     areas = np.array([timeline.visible[row].area for row in alone.tolist()])
     whole = alone[areas >= settings.complete * np.percentile(areas, _PERCENTILE)]
-    amodal, voters = fuse([timeline.visible[row] for row in whole.tolist()], settings)
+    label = Label(int(timeline.labels[rows[0]]))
+    amodal, voters = fuse([timeline.visible[row] for row in whole.tolist()], settings, label)
     if len(voters) < settings.whole_frames_min or amodal.area < settings.area_min_px:
         return None
     if static is not None and (_grown(amodal, settings.gap_px, timeline.frame_wh) & static).any():
@@ -220,7 +224,7 @@ def _still(
     if last_us - first_us < settings.still_s * SECOND_US:
         return None
     members = {int(timeline.frames[row]): row for row in rows.tolist()}
-    return StillObject(Label(int(timeline.labels[rows[0]])), amodal, members, (first_us, last_us), frames)
+    return StillObject(label, amodal, members, (first_us, last_us), frames)
 
 
 def is_alone(timeline: Timeline, row: int, gap_px: int) -> bool:
@@ -237,12 +241,13 @@ def is_alone(timeline: Timeline, row: int, gap_px: int) -> bool:
     return not any((other.window(around) & rim).any() for other in others)
 
 
-def fuse(masks: Sequence[PatchMask], settings: SwaltSettings) -> tuple[PatchMask, list[int]]:
+def fuse(masks: Sequence[PatchMask], settings: SwaltSettings, label: Label) -> tuple[PatchMask, list[int]]:
     """A pixelwise majority vote, twice: the second time without those who did not agree with the first.
 
     Args:
         masks: At least one.
         settings: How far they have to agree.
+        label: What they show.
 
     Returns:
         The tight mask, and who voted for it; nobody if they are not one steady object.
@@ -252,7 +257,8 @@ def fuse(masks: Sequence[PatchMask], settings: SwaltSettings) -> tuple[PatchMask
     usual = float(np.median(ious))
     least = max(settings.agree, 1 - max(_SPREAD * (1 - usual), 1 - settings.complete))
     voters = np.flatnonzero(ious >= least).tolist()
-    if usual < settings.steady or len(voters) < settings.agreeing * len(masks):
+    steady = settings.steady_people if label is Label.PERSON else settings.steady
+    if usual < steady or len(voters) < settings.agreeing * len(masks):
         return first, []
     return _vote([masks[voter] for voter in voters]), voters
 
