@@ -13,6 +13,7 @@ from tests.walt_train.mining.archives import FPS, WH
 from walt_edge.contract.messages import CropHeader
 from walt_edge.privacy import Anonymiser
 from walt_edge.vision.drift import MovingCameraError
+from walt_train.mining import recordings
 from walt_train.mining.recordings import Mined, mine_recording
 from walt_train.mining.sources import Source, find_sources
 
@@ -66,14 +67,15 @@ def test_a_camera_that_was_moved_at_first_is_watched_from_then_on(
 
 
 def test_a_camera_that_moves_on_and_on_keeps_what_was_seen_before(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanders: Moves = [(40.0 + step, (5 * step + 5, 4 * (step % 3))) for step in range(36)]
+    monkeypatch.setattr(recordings, "_PREPARE_S", 24.0)
+    wanders: Moves = [(26.0 + step, (5 * step + 5, 4 * (step % 3))) for step in range(30)]
     with caplog.at_level(logging.WARNING):
-        mined = mine(film(tmp_path / "film", wanders, 76.0))
+        mined = mine(film(tmp_path / "film", wanders, 56.0))
     times = seen_at(mined)
     assert len(times) >= 8
-    assert max(times) < 41
+    assert max(times) < 27
     assert "what came before frame" in caplog.text
 
 
