@@ -79,7 +79,9 @@ def _with_steps(recipe: Recipe, steps: int | None) -> Recipe:
 
 
 def _newest(home: Path) -> Path:
-    found = [path for name in _DATA_FILES for path in home.glob(f"**/{name}")]
+    found = {path.parent: path.stat().st_mtime for name in _DATA_FILES for path in home.glob(f"**/{name}")}
     if not found:
         raise UsageError(f"no data set under {home}: give --data DIR, or mine one with walt-edge mine")
-    return max(found, key=lambda path: path.stat().st_mtime).parent
+    # What lies in another one is a part of it: what each recording gave, what an earlier pose of the camera gave.
+    whole = [folder for folder in found if not found.keys() & set(folder.parents)]
+    return max(whole, key=found.__getitem__)

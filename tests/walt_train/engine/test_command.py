@@ -43,6 +43,16 @@ def test_bad_input_is_one_line(
     assert not Path("out/resume").exists()
 
 
+_DATA_SETS = (
+    "a/clipart.json",
+    "b/annotations.json",
+    "c/clipart.json",
+    "c/epoch-1/clipart.json",
+    "c/sources/x/clipart.json",
+)
+"""The last two are parts of the one before."""
+
+
 def test_the_newest_data_set_is_taken_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,11 +64,11 @@ def test_the_newest_data_set_is_taken_and_named(
 
     monkeypatch.setattr(command, "launch", remember)
     monkeypatch.setenv("WALT_HOME", str(tmp_path / "home"))
-    for place, name in enumerate(("a/clipart.json", "b/annotations.json", "c/clipart.json")):
+    for place, name in enumerate(_DATA_SETS):
         file = tmp_path / "home" / name
         file.parent.mkdir(parents=True)
         file.touch()
-        os.utime(file, (0, [5, 9, 7][place]))
+        os.utime(file, (0, [5, 9, 7, 11, 12][place]))
 
     assert SCRIPT.main(["--gpus", "0", "--steps", "12"]) == 0
     fit, processes = asked[0]
