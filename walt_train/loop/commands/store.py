@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
     add = parser.add_argument
     add("--store", required=True, type=Path, metavar="DIR", help="a store that walt-loop ingest made")
-    add("--export", type=Path, metavar="DIR", help="write a camera's clip art there, as walt-edge mine does")
+    add("--export", type=Path, metavar="DIR", help="write a camera's clip art there, for walt-train mine")
     add("--camera", metavar="NAME", help="of --export (default: the store's only camera)")
     add("--collect", action="store_true", help="remove files that a crash left and no row names")
 
