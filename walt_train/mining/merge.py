@@ -127,12 +127,11 @@ def _add(merged: Merged, part: Part) -> None:
     for epoch, clip in clips:
         epoch.clips.append(clip)
     if report.occluders:
-        for plate_id, counts in zip(
-            report.occluders, read_occluders(part.folder, len(report.occluders)), strict=True
-        ):
+        counted = read_occluders(part.folder, len(report.occluders))
+        for plate_id, counts in zip(report.occluders, counted, strict=True):
             _add_counts(*place[plate_id], counts)
     else:
-        _add_told(merged, clipart, clips, place)
+        _add_told(clipart, clips, place)
 
 
 def _moved_clips(
@@ -149,16 +148,15 @@ def _moved_clips(
 
 
 def _add_told(
-    merged: Merged,
     clipart: ClipArt,
     clips: Sequence[tuple[Epoch, ClipPiece]],
     place: Mapping[str, tuple[Epoch, Pose]],
 ) -> None:
     """Static things of clip art that came without counts: those it names, and what its outlines tell."""
-    epoch, pose = place[clipart.plates[-1].id]  # they were known when its last plate was
-    epoch.things += [posts.moved(thing, pose) for thing in clipart.static]
-    for epoch in merged.epochs:
-        epoch.told += [clip for at, clip in clips if at is epoch]
+    last, pose = place[clipart.plates[-1].id]  # they were known when its last plate was
+    last.things += [posts.moved(thing, pose) for thing in clipart.static]
+    for epoch, clip in clips:
+        epoch.told.append(clip)
 
 
 def _plate_of(clip: Clip, plates: Sequence[Plate]) -> str:

@@ -44,7 +44,7 @@ def learned(clips: Sequence[ClipPiece], frame_wh: tuple[int, int]) -> list[Stati
     for walk in walks.values():
         occluders.learn(walk)
     occluders.absorb(StaticOccluders(frame_wh, _SETTINGS).counts())  # looks once more, after the last walk
-    return [thing for thing in occluders.things() if _parts(decode_rle(thing.mask), walks.values())]
+    return [thing for thing in occluders.things() if _is_passed_behind(decode_rle(thing.mask), walks.values())]
 
 
 def _step(piece: ClipPiece, frame_wh: tuple[int, int]) -> Footprint:
@@ -56,7 +56,7 @@ def _step(piece: ClipPiece, frame_wh: tuple[int, int]) -> Footprint:
     return Footprint(piece.header.captured.media_time_s, PatchMask(box[0], box[1], own), filled, usable=True)
 
 
-def _parts(thing: Mask, walks: Iterable[Sequence[Footprint]]) -> bool:
+def _is_passed_behind(thing: Mask, walks: Iterable[Sequence[Footprint]]) -> bool:
     """Whether several tracks fall into two where the thing is."""
     disc = np.ones((2 * _TOUCH_PX + 1,) * 2, np.uint8)
     near = cv2.dilate(thing.astype(np.uint8), disc) > 0
