@@ -11,6 +11,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -32,10 +33,11 @@ from walt_train.data.write import write_samples
 from walt_train.metrics.origin import Known, SwaltOrigin
 from walt_train.metrics.swalt import SwaltError, SwaltSettings, Timeline, still_objects
 from walt_train.metrics.swalt_frames import StillFrame, hidden_frames
-from walt_train.metrics.swalt_refine import Pictures, refined
+from walt_train.metrics.swalt_refine import Pictures, passers, refined
 from walt_train.metrics.swalt_static import learned_static
 from walt_train.metrics.swalt_watch import (
     MOTION,
+    MOTION_STEADY,
     as_predictions,
     find_frames,
     learned_ground,
@@ -102,12 +104,14 @@ def run(args: argparse.Namespace) -> int:
     known, static = _static(args.static, timeline)
     objects = still_objects(timeline, settings, [Label[name.upper()] for name in args.classes], static)
     pictures = _pictures(args.frames, frames)
+    before = None
     if args.refine or args.detector == MOTION:
-        objects = refined(objects, pictures, learned_ground(pictures, len(frames)))
+        portraits = refined(objects, pictures, learned_ground(pictures, len(frames)))
+        objects, before = [one.thing for one in portraits], passers(portraits, timeline, pictures)
     occluders = (
         None if args.occluders is None else _matching(read_predictions(args.occluders), frames, args.occluders)
     )
-    shown = list(hidden_frames(timeline, objects, settings, occluders))
+    shown = list(hidden_frames(timeline, objects, settings, occluders, before))
     if not shown:
         raise _nothing(args.timeline or args.frames, len(objects), len(frames), settings)
     origin = SwaltOrigin(
@@ -170,7 +174,8 @@ def _sha256(path: Path | None, predictions: Predictions) -> str:
 def _settings(args: argparse.Namespace) -> SwaltSettings:
     if args.fps <= 0 or args.still < 0 or args.whole < 1 or not 0 <= args.score <= 1:
         raise UsageError("--fps is above 0, --still not below, --whole at least 1 and --score within 0..1")
-    return SwaltSettings(score_min=args.score, still_s=args.still, whole_frames_min=args.whole)
+    settings = SwaltSettings(score_min=args.score, still_s=args.still, whole_frames_min=args.whole)
+    return replace(settings, steady=MOTION_STEADY) if args.detector == MOTION else settings
 
 
 class SwaltSamples:

@@ -38,6 +38,7 @@ def hidden_frames(
     objects: Sequence[StillObject],
     settings: SwaltSettings,
     occluders: Sequence[AmodalInstances] | None = None,
+    before: Sequence[Mask | None] | None = None,
 ) -> Iterator[StillFrame]:
     """The frames in which something passes before a standing object.
 
@@ -46,6 +47,7 @@ def hidden_frames(
         objects: Of `still_objects`.
         settings: From when on an object counts as hidden.
         occluders: By frame, what another detector saw; it may see what this one does not. None for none.
+        before: By frame, (H, W) what is known to be before the standing objects: `passers`. None for nothing.
     """
     for frame, time_us in enumerate(timeline.times_us.tolist()):
         present = [
@@ -57,6 +59,9 @@ def hidden_frames(
             continue
         others = [] if occluders is None else [(int(label), mask) for label, mask in _seen(occluders[frame])]
         passing = _passing(timeline, frame, [thing for _, thing in present], others)
+        known = None if before is None else before[frame]
+        if known is not None:
+            passing |= known
         shown = [_Shown(name, thing, _own(timeline, frame, thing)) for name, thing in present]
         ordered = sorted(shown, key=lambda each: each.hidden_by(passing, shown))
         if any(each.hidden_by(passing, shown) >= settings.occlusion_min for each in ordered):

@@ -128,7 +128,7 @@ class _Place:
         box = max(0, x0 - reach), max(0, y0 - reach), min(width, x1 + reach), min(height, y1 + reach)
         window = slice(box[1], box[3]), slice(box[0], box[2])
         seen, now = mask.window(box), np.ascontiguousarray(picture[window])
-        empty = _in_light_of(ground[window], now, ~_grown(seen, 3))
+        empty = in_light_of(ground[window], now, ~_grown(seen, 3))
         level = _LEVEL + _LEVEL_AT_EDGES * np.hypot(*_slopes(empty))
         differs = cv2.medianBlur((largest_difference(now, empty) > level).astype(np.uint8), 3) > 0
         ratio = (now.astype(np.float32) + _OFFSET) / (empty.astype(np.float32) + _OFFSET)
@@ -142,11 +142,11 @@ class _Place:
         return max(least, round(part * self.side_px))
 
 
-def _in_light_of(ground: Image, picture: Image, beside: Mask) -> Image:
-    """The ground as bright as it is around the object."""
-    if not beside.any():
+def in_light_of(ground: Image, picture: Image, where: Mask) -> Image:
+    """One picture as bright as another, by the median of the ratio where most of both is the same."""
+    if not where.any():
         return np.ascontiguousarray(ground)
-    ratio = np.median((picture[beside] + np.float32(1)) / (ground[beside] + np.float32(1)), axis=0)
+    ratio = np.median((picture[where] + np.float32(1)) / (ground[where] + np.float32(1)), axis=0)
     lit: Image = np.clip(ground * ratio + 0.5, 0, 255).astype(np.uint8)
     return lit
 

@@ -306,7 +306,8 @@ def test_from_silhouettes_of_motion_it_is_close(street: Path) -> None:
         return (shown[place] for place in places)
 
     line = timeline(seen_by_motion(pictures, FRAMES, 1 / STEP_S), STEP_S)
-    objects = refined(still_objects(line, SETTINGS), pictures, learned_ground(pictures, FRAMES))
+    portraits = refined(still_objects(line, SETTINGS), pictures, learned_ground(pictures, FRAMES))
+    objects = [one.thing for one in portraits]
     assert len(objects) >= 1
     ious = [
         max(thing.amodal.iou(mask) for frame in thing.whole for mask in truths[frame].amodal) for thing in objects
