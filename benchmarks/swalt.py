@@ -197,7 +197,7 @@ def _note(
     line: Timeline,
     objects: Sequence[StillObject],
     known: Sequence[StillObject],
-    before: Sequence[Mask | None] | None = None,
+    before: Sequence[PatchMask | None] | None = None,
 ) -> None:
     """Judges what one kind of eyes gave on one street."""
     outcome = outcomes.setdefault(name, Outcome())

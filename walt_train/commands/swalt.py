@@ -24,15 +24,16 @@ from walt_edge.amodal_pictures import sightings_of
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
-from walt_edge.contract.masks import Mask
+from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.predictions import FramePrediction, Predictions, frame_instances, read_predictions
 from walt_edge.faces import find_faces
 from walt_edge.privacy import Anonymiser
+from walt_edge.vision.sightings import Sighting
 from walt_train.data.sample import AmodalSample
 from walt_train.data.write import write_samples
 from walt_train.metrics.origin import Known, SwaltOrigin
 from walt_train.metrics.swalt import SwaltError, SwaltSettings, Timeline, still_objects
-from walt_train.metrics.swalt_frames import StillFrame, hidden_frames
+from walt_train.metrics.swalt_frames import StillFrame, hidden_frames, strangers
 from walt_train.metrics.swalt_refine import Pictures, passers, refined
 from walt_train.metrics.swalt_static import learned_static
 from walt_train.metrics.swalt_watch import (
@@ -114,20 +115,30 @@ def run(args: argparse.Namespace) -> int:
     shown = list(hidden_frames(timeline, objects, settings, occluders, before))
     if not shown:
         raise _nothing(args.timeline or args.frames, len(objects), len(frames), settings)
-    origin = SwaltOrigin(
-        detector=predictions.model,
-        detector_sha256=args.detector_sha256.lower() or predictions.model_sha256,
-        timeline_sha256=_sha256(args.timeline, predictions),
-        objects=len(objects),
-        whole_frames_min=settings.whole_frames_min,
-        static=known,
-    )
+    origin = _origin(args, predictions, len(objects), settings, known)
     places = [frame.frame for frame in shown]
-    people = [[seen[place], *([] if occluders is None else [occluders[place]])] for place in places]
+    eyes = [seen] if occluders is None else [seen, occluders]
+    people = [[one for each in eyes for one in _people(each[place])] for place in places]
+    if before is not None:
+        for place, found in zip(places, people, strict=True):
+            found += [_unknown(mask) for mask in strangers(timeline, place, objects, before[place])]
     samples = SwaltSamples(shown, timeline, anonymised(pictures(places), people), origin.timeline_sha256)
     _write(args.out, samples, origin)
     print(f"{len(shown)} frames in which something passes before one of {len(objects)} standing objects: {args.out}")  # noqa: T201
     return 0
+
+
+def _origin(
+    args: argparse.Namespace, predictions: Predictions, objects: int, settings: SwaltSettings, known: Known
+) -> SwaltOrigin:
+    return SwaltOrigin(
+        detector=predictions.model,
+        detector_sha256=args.detector_sha256.lower() or predictions.model_sha256,
+        timeline_sha256=_sha256(args.timeline, predictions),
+        objects=objects,
+        whole_frames_min=settings.whole_frames_min,
+        static=known,
+    )
 
 
 def _nothing(source: Path, objects: int, frames: int, settings: SwaltSettings) -> SwaltError:
@@ -257,9 +268,9 @@ def _matching(found: Predictions, frames: Sequence[FramePrediction], path: Path)
 
 
 def anonymised(
-    pictures: Iterator[NDArray[np.uint8]], seen: Sequence[Sequence[AmodalInstances]]
+    pictures: Iterator[NDArray[np.uint8]], people: Sequence[Sequence[Sighting]]
 ) -> Iterator[NDArray[np.uint8]]:
-    """The pictures without the heads of the people whom the detectors saw in each, and without the faces in them.
+    """The pictures without the heads of the people who were seen in each, and without the faces in them.
 
     Vehicles stay as they are, for they are what is judged: of one that people pass much would be filled.
 
@@ -267,7 +278,14 @@ def anonymised(
         PrivacyError: The anonymiser failed.
     """
     anonymiser = Anonymiser(find_faces())
-    for bgr, found in zip(pictures, seen, strict=True):
-        sightings = [sighting for instances in found for sighting in sightings_of(instances)]
-        people = [sighting for sighting in sightings if sighting.label is not Label.VEHICLE]
-        yield anonymiser(bgr, people, np.zeros(bgr.shape[:2], bool)).bgr
+    for bgr, seen in zip(pictures, people, strict=True):
+        yield anonymiser(bgr, seen, np.zeros(bgr.shape[:2], bool)).bgr
+
+
+def _people(instances: AmodalInstances) -> list[Sighting]:
+    return [sighting for sighting in sightings_of(instances) if sighting.label is not Label.VEHICLE]
+
+
+def _unknown(mask: PatchMask) -> Sighting:
+    x0, _, x1, y1 = mask.box_xyxy
+    return Sighting(silhouette=mask, label=None, score=0.0, ground_xy=((x0 + x1) / 2, float(y1)))

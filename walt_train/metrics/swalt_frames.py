@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from walt_edge.contract.instances import AmodalInstances
@@ -38,7 +39,7 @@ def hidden_frames(
     objects: Sequence[StillObject],
     settings: SwaltSettings,
     occluders: Sequence[AmodalInstances] | None = None,
-    before: Sequence[Mask | None] | None = None,
+    before: Sequence[PatchMask | None] | None = None,
 ) -> Iterator[StillFrame]:
     """The frames in which something passes before a standing object.
 
@@ -47,7 +48,7 @@ def hidden_frames(
         objects: Of `still_objects`.
         settings: From when on an object counts as hidden.
         occluders: By frame, what another detector saw; it may see what this one does not. None for none.
-        before: By frame, (H, W) what is known to be before the standing objects: `passers`. None for nothing.
+        before: By frame, what is known to be before the standing objects: `passers`. None for nothing.
     """
     for frame, time_us in enumerate(timeline.times_us.tolist()):
         present = [
@@ -61,7 +62,7 @@ def hidden_frames(
         passing = _passing(timeline, frame, [thing for _, thing in present], others)
         known = None if before is None else before[frame]
         if known is not None:
-            passing |= known
+            passing |= known.full(*passing.shape)
         shown = [_Shown(name, thing, _own(timeline, frame, thing)) for name, thing in present]
         ordered = sorted(shown, key=lambda each: each.hidden_by(passing, shown))
         if any(each.hidden_by(passing, shown) >= settings.occlusion_min for each in ordered):
@@ -70,6 +71,35 @@ def hidden_frames(
                 tuple(AmodalObject(each.thing.label, each.thing.amodal, each.name) for each in ordered),
                 PatchMask.from_full(passing),
             )
+
+
+def strangers(
+    timeline: Timeline, frame: int, objects: Sequence[StillObject], before: PatchMask | None = None
+) -> list[PatchMask]:
+    """What is seen at the standing objects of a frame and is none of them: each piece may be a person.
+
+    Eyes that see motion take a car and who walks by before it for one vehicle, and vehicles keep their heads.
+
+    Args:
+        timeline: Of the frozen detector.
+        frame: Its place in the timeline.
+        objects: Of `still_objects`.
+        before: What is known to be before them.
+    """
+    width, height = timeline.frame_wh
+    time_us = int(timeline.times_us[frame])
+    loose, standing = np.zeros((2, height, width), bool)
+    for thing in objects:
+        if thing.interval_us[0] <= time_us <= thing.interval_us[1]:
+            standing |= thing.amodal.full(height, width)
+            for row in timeline.near(frame, thing.amodal.box_xyxy):
+                loose |= timeline.visible[row].full(height, width)
+    loose &= ~standing
+    if before is not None:
+        loose |= before.full(height, width)
+    smooth = cv2.morphologyEx(loose.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels = cv2.connectedComponents(smooth, connectivity=8)
+    return [tight(PatchMask.from_full(labels == index)) for index in range(1, count)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

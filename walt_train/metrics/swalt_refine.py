@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from walt_edge.contract.masks import Mask, PatchMask
+from walt_edge.contract.masks import PatchMask
 from walt_edge.vision.plate import Image
 from walt_train.metrics.swalt import StillObject, Timeline
 from walt_train.metrics.swalt_ground import largest_difference
@@ -77,8 +77,8 @@ def refined(objects: Sequence[StillObject], pictures: Pictures, ground: Image) -
     return kept
 
 
-def passers(portraits: Sequence[Portrait], timeline: Timeline, pictures: Pictures) -> list[Mask | None]:
-    """By frame, (H, W) what is before the standing objects; None where none stands.
+def passers(portraits: Sequence[Portrait], timeline: Timeline, pictures: Pictures) -> list[PatchMask | None]:
+    """By frame, what is before the standing objects; None for nothing.
 
     Args:
         portraits: Of `refined`.
@@ -89,7 +89,7 @@ def passers(portraits: Sequence[Portrait], timeline: Timeline, pictures: Picture
         [one for one in portraits if one.thing.interval_us[0] <= time_us <= one.thing.interval_us[1]]
         for time_us in timeline.times_us.tolist()
     ]
-    found: list[Mask | None] = [None] * len(present)
+    found: list[PatchMask | None] = [None] * len(present)
     places = [place for place, here in enumerate(present) if here]
     for place, bgr in zip(places, pictures(places), strict=True):
         before = np.zeros(bgr.shape[:2], bool)
@@ -97,7 +97,7 @@ def passers(portraits: Sequence[Portrait], timeline: Timeline, pictures: Picture
             covered = one.covered(bgr)
             x0, y0, x1, y1 = covered.box_xyxy
             before[y0:y1, x0:x1] |= covered.mask
-        found[place] = before
+        found[place] = PatchMask.from_full(before) if before.any() else None
     return found
 
 

@@ -16,6 +16,7 @@ from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_edge.contract.predictions import Predictions, frame_prediction, write_predictions
+from walt_edge.privacy import FILL_BGR
 from walt_edge.vision.plate import Image
 from walt_train.cli import SCRIPT
 from walt_train.data import open_samples
@@ -65,8 +66,8 @@ def test_a_bundle_looks_and_may_not_be_judged_by_what_it_saw(
     assert "made this truth" in capsys.readouterr().err
 
 
-def scene() -> Iterator[tuple[Image, bool]]:
-    """Cars come, stand while somebody walks by before them, and leave; with each frame, whether one is hidden."""
+def scene() -> Iterator[tuple[Image, int | None]]:
+    """Cars come, stand while somebody walks by before them, and leave; with each frame, where a car is hidden."""
     grain = np.random.default_rng(0)
     road = np.clip(128 + cv2.GaussianBlur(grain.normal(0, 12, (HEIGHT, WIDTH)), (0, 0), 1.5), 0, 255)
     for colour in CARS:
@@ -76,10 +77,11 @@ def scene() -> Iterator[tuple[Image, bool]]:
             frame = np.repeat(road[..., None], 3, axis=2) + grain.normal(0, 1, (HEIGHT, WIDTH, 1))
             if index < 2 * DRIVES + STANDS:
                 draw_car(frame, x, colour)
-            walks = 0 <= step < 24
-            if walks:
-                cv2.rectangle(frame, (20 + 12 * step, 62), (36 + 12 * step, 150), (90, 30, 110), cv2.FILLED)
-            yield np.clip(frame, 0, 255).astype(np.uint8), walks and STOP_X - 20 < 20 + 12 * step < STOP_X + CAR_WH[0]
+            at = 20 + 12 * step
+            if 0 <= step < 24:
+                cv2.rectangle(frame, (at, 62), (at + 16, 150), (90, 30, 110), cv2.FILLED)
+            hides = 0 <= step < 24 and STOP_X - 16 <= at < STOP_X + CAR_WH[0]
+            yield np.clip(frame, 0, 255).astype(np.uint8), at if hides else None
 
 
 def draw_car(frame: NDArray[np.float64], x: int, colour: tuple[int, int, int]) -> None:
@@ -88,14 +90,14 @@ def draw_car(frame: NDArray[np.float64], x: int, colour: tuple[int, int, int]) -
     cv2.rectangle(frame, (x + 20, ROAD_Y + 6), (x + width - 20, ROAD_Y + 20), (112, 112, 112), cv2.FILLED)
 
 
-def film(folder: Path) -> list[int]:
-    """Writes the frames; returns those in which somebody is before a standing car."""
+def film(folder: Path) -> dict[int, int]:
+    """Writes the frames; returns those in which somebody is before a standing car, and where."""
     folder.mkdir()
-    hidden = []
-    for index, (bgr, passed) in enumerate(scene()):
+    hidden = {}
+    for index, (bgr, at) in enumerate(scene()):
         assert cv2.imwrite(str(folder / f"{index:04d}.png"), bgr)
-        if passed:
-            hidden.append(index)
+        if at is not None:
+            hidden[index] = at
     return hidden
 
 
@@ -108,6 +110,9 @@ def test_motion_makes_truth_that_is_right_and_is_not_judged_by_it(
     samples = open_samples(tmp_path / "truth", split="all")
     shown = [samples.sample(0, index) for index in range(len(samples))]
     assert {sample.frame for sample in shown} <= set(hidden)
+    for sample in shown:
+        head = sample.image_bgr[64:72, hidden[sample.frame] + 4 : hidden[sample.frame] + 12]
+        assert np.abs(head.astype(int) - FILL_BGR).max(axis=2).mean() < 12, "the head of who walks by is filled"
     assert len(shown) >= 20
     truth = PatchMask(STOP_X, ROAD_Y, np.ones(CAR_WH[::-1], bool))
     ious = [thing.amodal.iou(truth) for sample in shown for thing in sample.objects]
