@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_edge.vision.plate import Image
+from walt_edge.vision.silhouettes import is_upright
 from walt_train.metrics.swalt import StillObject, Timeline
 from walt_train.metrics.swalt_ground import largest_difference
 from walt_train.metrics.swalt_outline import in_light_of, outline
@@ -60,7 +62,8 @@ class Portrait:
 def refined(objects: Sequence[StillObject], pictures: Pictures, ground: Image) -> list[Portrait]:
     """The objects whose outlines can be believed, with outlines that fit the pictures.
 
-    What never left its place is part of the ground, and is left out.
+    What never left its place is part of the ground, and is left out; so is a person who is not upright, for motion
+    takes classes from shapes, and a part of a car has any shape.
 
     Args:
         objects: Of `still_objects`.
@@ -71,10 +74,14 @@ def refined(objects: Sequence[StillObject], pictures: Pictures, ground: Image) -
     for thing in objects:
         median = np.median(np.stack(list(pictures(spread(thing.whole, _FRAMES_MAX)))), axis=0).astype(np.uint8)
         found = outline(thing.amodal, median, ground)
-        if found is not None and found[1].small:
+        if found is not None and found[1].small and _is_of_its_class(thing.label, found[0]):
             x0, y0, x1, y1 = found[0].box_xyxy
             kept.append(Portrait(replace(thing, amodal=found[0]), median[y0:y1, x0:x1].copy()))
     return kept
+
+
+def _is_of_its_class(label: Label, mask: PatchMask) -> bool:
+    return label is not Label.PERSON or is_upright(mask.mask)
 
 
 def passers(portraits: Sequence[Portrait], timeline: Timeline, pictures: Pictures) -> list[PatchMask | None]:
