@@ -40,11 +40,12 @@ def test_who_is_before_a_car_is_what_differs_from_its_usual_picture() -> None:
     frames[4][window(WALKER)] = (200, 180, 20)
     frames[6] = np.clip(frames[6] * 0.8, 0, 255).astype(np.uint8)  # a cloud
     frames[11][window(WALKER)] = (200, 180, 20)  # when the car's stay is over
-    portraits = refined(
-        [thing(Label.VEHICLE)], lambda places: pictures([frames[place] for place in places]), empty_place()
-    )
-    line = timeline([seen_as()] * 12)
-    found = passers(portraits, line, lambda places: pictures([frames[place] for place in places]))
+
+    def film(places: Sequence[int]) -> Iterator[Image]:
+        return (frames[place] for place in places)
+
+    portraits = refined([thing(Label.VEHICLE)], film, empty_place())
+    found = passers(portraits, timeline([seen_as()] * 12), film)
     assert [place for place, before in enumerate(found) if before is not None] == [4]
     assert found[4] is not None
     both = mask((WALKER[0], BODY[1], WALKER[2], BODY[3]))
