@@ -56,13 +56,17 @@ def choose_threshold(frames: Iterable[tuple[AmodalInstances, AmodalSample]]) -> 
         hits anything: no truth, no predictions, or an untrained model.
     """
     judged = sorted(_judged(found, sample) for found, sample in frames)  # whatever order they came in
-    if not any(any(frame.hits) for frame in judged):
+    scores = np.array([score for frame in judged for score in frame.scores])
+    hits = np.array([hit for frame in judged for hit in frame.hits], bool)
+    wanted = np.array([frame.wanted for frame in judged])
+    if not hits.any():
         return FALLBACK
-    if sum(frame.wanted for frame in judged) >= FEW:
-        return _chosen(judged)
-    rng = np.random.default_rng(_SEED)
-    draws = ([judged[place] for place in rng.integers(0, len(judged), len(judged))] for _ in range(_DRAWS))
-    return float(np.mean([_chosen(drawn) for drawn in draws if any(any(frame.hits) for frame in drawn)]))
+    if wanted.sum() >= FEW or len(judged) == 1:
+        return _best(scores, hits, np.ones(len(scores)), int(wanted.sum()))
+    owner = np.repeat(np.arange(len(judged)), [len(frame.scores) for frame in judged])
+    drawn = np.random.default_rng(_SEED).multinomial(len(judged), np.full(len(judged), 1 / len(judged)), size=_DRAWS)
+    chosen = [_best(scores, hits, times[owner], int(times @ wanted)) for times in drawn if times[owner] @ hits]
+    return float(np.mean(chosen))
 
 
 def _judged(found: AmodalInstances, sample: AmodalSample) -> _Frame:
@@ -72,18 +76,13 @@ def _judged(found: AmodalInstances, sample: AmodalSample) -> _Frame:
     return _Frame(scores, hits, int(np.count_nonzero(truth.counted)))
 
 
-def _chosen(frames: list[_Frame]) -> float:
-    scores = np.array([score for frame in frames for score in frame.scores])
-    hits = np.array([hit for frame in frames for hit in frame.hits], bool)
-    return _best(scores, hits, sum(frame.wanted for frame in frames))
-
-
-def _best(scores: NDArray[np.float64], hits: NDArray[np.bool_], wanted: int) -> float:
-    """The lowest threshold with `NEARLY` the best F1 = 2 hits / (kept + wanted)."""
-    levels, place = np.unique(-scores, return_inverse=True)
+def _best(scores: NDArray[np.float64], hits: NDArray[np.bool_], times: NDArray[np.floating], wanted: int) -> float:
+    """The lowest threshold with `NEARLY` the best F1 = 2 hits / (kept + wanted), each score being there so often."""
+    there = times > 0
+    levels, place = np.unique(-scores[there], return_inverse=True)
     levels = -levels  # highest first
-    kept = np.cumsum(np.bincount(place, minlength=len(levels)))
-    right = np.cumsum(np.bincount(place, weights=hits, minlength=len(levels)))
+    kept = np.cumsum(np.bincount(place, weights=times[there], minlength=len(levels)))
+    right = np.cumsum(np.bincount(place, weights=(times * hits)[there], minlength=len(levels)))
     f1 = 2 * right / (kept + wanted)
     chosen = int(np.flatnonzero(f1 >= NEARLY * f1.max())[-1])
     lower = levels[chosen + 1] if chosen + 1 < len(levels) else levels[chosen]
