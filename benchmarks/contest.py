@@ -27,6 +27,7 @@ from walt_train.engine.plan import Fit
 from walt_train.engine.validate import predict_frame
 from walt_train.metrics.amodal_iou import AmodalIou, Case, evaluate_frames
 from walt_train.metrics.bootstrap import Interval, mean_intervals
+from walt_train.metrics.origin import Contestant, refuse_unfair
 from walt_train.recipes.recipe import Recipe
 
 FPS = 10
@@ -100,9 +101,14 @@ def train(recipe: Recipe, data: Path, seed: int, out: Path) -> Path:
     return launch(Fit((data,), recipe, seed, out, gpu=gpus > 0), processes=gpus)
 
 
-def judge(checkpoint: Path, truth: Path) -> AmodalIou:
-    """Evaluates a checkpoint on every frame of the truth, at the threshold that its own validation chose."""
+def judge(checkpoint: Path, truth: Path, *, training: Sequence[Path]) -> AmodalIou:
+    """Evaluates a checkpoint on every frame of the truth, at the threshold that its own validation chose.
+
+    Raises:
+        OriginError: The truth is what it was trained on.
+    """
     net, manifest = load_model(checkpoint)
+    refuse_unfair(Contestant(manifest.recipe.name, trained_sha256=manifest.data_sha256), truth, training=training)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     samples = open_samples(truth, split="all")
     frames = (samples.sample(0, index) for index in range(len(samples)))
@@ -207,7 +213,7 @@ def _one(name: str, method: Method, ground: Ground, seed: int, root: Path) -> Am
         clips = ground.clips(root)
         if method.material is not None:
             clips = made(method.material, folder, folder / f"clips-{plain}")
-        result = judge(train(method.recipe, clips, seed, out), ground.truth(root))
+        result = judge(train(method.recipe, clips, seed, out), ground.truth(root), training=[clips])
         found.write_bytes(msgspec.json.encode(result))
     return msgspec.json.decode(found.read_bytes(), type=AmodalIou)
 

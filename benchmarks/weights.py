@@ -40,6 +40,7 @@ from walt_train.data.sample import AmodalSample, Samples
 from walt_train.engine.launch import calm_threads, count_gpus, launch
 from walt_train.engine.plan import Fit
 from walt_train.metrics.amodal_iou import GAMMAS, evaluate_frames
+from walt_train.metrics.origin import Contestant, refuse_unfair
 from walt_train.metrics.threshold import choose_threshold
 from walt_train.recipes import Recipe, walt_edge_general
 
@@ -92,6 +93,9 @@ def _run(args: argparse.Namespace) -> int:
     sets = sum(len(data_sets_in(folder)) for folder in data)
     report = Report("weights", {"seed": args.seed, "data sets": sets, "steps": _steps(bundle)})
     report.add("ONNX file", len(Bundle.read(bundle).files[MODEL]) / 1e6, "MB", target=MOST_MB, better="lower")
+    lineage = Bundle.read(bundle).manifest.lineage
+    for street in judged_on(root):
+        refuse_unfair(Contestant(OURS, trained_sha256=lineage.data_sha256), street, training=data)
     for name, look, threshold in _subjects(root, bundle):
         _judge(report, name, look, threshold, judged_on(root))
     report.finish(args.out)
