@@ -23,9 +23,9 @@ from tqdm import tqdm
 from benchmarks.candidates import AREA_MIN_PX, Candidate, Watched, collect
 from benchmarks.report import Report, arguments
 from walt_edge.contract.files import write_whole
-from walt_train.mining import calibration, confidence, reliability
-from walt_train.mining.calibration import Example
+from walt_train.mining import confidence, fitting, reliability
 from walt_train.mining.confidence import Coefficients, calibrate
+from walt_train.mining.fitting import Example
 from walt_train.rwalt.street import StreetConfig
 
 PRESETS = ("busy", "street")
@@ -105,12 +105,12 @@ def possible(streets: Sequence[Watched]) -> int:
 def _fit(report: Report, streets: Sequence[Watched]) -> None:
     views = examples(streets)
     for name, learn in (("logistic of the parts", _logistic), ("isotonic of their product", _isotonic)):
-        surest, truths = claims(views, calibration.across_cameras(views, learn))
+        surest, truths = claims(views, fitting.across_cameras(views, learn))
         level = reliability.threshold_for_precision(surest, truths, PRECISION)
         _figures(report, f"{name}, on other cameras", surest, truths, possible(streets), level)
-    surest, truths = claims(views, calibration.across_cameras(views, _logistic))
+    surest, truths = claims(views, fitting.across_cameras(views, _logistic))
     level = reliability.threshold_for_precision(surest, truths, PRECISION)
-    fitted = calibration.fit(views)
+    fitted = fitting.fit(views)
     seeds = sorted(int(street.camera.rpartition("-")[2]) for street in streets)
     fitted = msgspec.structs.replace(fitted, threshold=round(level, 4), seeds=seeds)
     path = Path(confidence.__file__).with_name(confidence.FILE_NAME)
@@ -118,12 +118,12 @@ def _fit(report: Report, streets: Sequence[Watched]) -> None:
 
 
 def _logistic(views: Sequence[Example]) -> Callable[[Example], float]:
-    fitted: Coefficients = calibration.fit(views)
+    fitted: Coefficients = fitting.fit(views)
     return lambda view: calibrate(view.parts, fitted)
 
 
 def _isotonic(views: Sequence[Example]) -> Callable[[Example], float]:
-    steps = calibration.isotonic(
+    steps = fitting.isotonic(
         np.array([_product(view) for view in views]), np.array([view.whole for view in views], float)
     )
     return lambda view: steps(_product(view))

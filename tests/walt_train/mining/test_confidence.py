@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from walt_edge.vision.sightings import Reason
 from walt_train.mining import confidence
-from walt_train.mining.calibration import NAMES, Example, across_cameras, fit, isotonic
 from walt_train.mining.confidence import Coefficients, ConfidenceError, calibrate, explain, package_coefficients
+from walt_train.mining.fitting import NAMES, Example, across_cameras, fit, isotonic
 
 PARTS = st.dictionaries(st.sampled_from(NAMES), st.floats(0, 1))
 
