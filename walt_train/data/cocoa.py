@@ -25,8 +25,8 @@ from walt_train.data.pictures import (
     part_of,
     read_file,
 )
+from walt_train.data.polygons import RunLengths, Segment, check_segment, segment_mask
 from walt_train.data.sample import Split
-from walt_train.data.segments import RunLengths, Segment, check_segment, segment_mask
 
 _PERSON = (
     "person people man men woman women boy girl child children kid baby lady ladies guy gentleman pedestrian player "

@@ -28,8 +28,8 @@ from walt_train.data.pictures import (
     read_file,
     read_image,
 )
+from walt_train.data.polygons import Segment, check_segment, segment_mask
 from walt_train.data.sample import AmodalObject, Split
-from walt_train.data.segments import Segment, check_segment, segment_mask
 
 PIECE_MIN_PX = 1024
 """Smaller instances are not cut out."""

@@ -25,8 +25,8 @@ from walt_train.data.pictures import (
     part_of,
     read_file,
 )
+from walt_train.data.polygons import Segment, check_segment, segment_mask
 from walt_train.data.sample import Split
-from walt_train.data.segments import Segment, check_segment, segment_mask
 
 LABEL_OF = {
     "cyclist": Label.PERSON,

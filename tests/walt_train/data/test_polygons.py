@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from walt_edge.contract.masks import Mask, MaskError, encode_rle
-from walt_train.data.segments import RunLengths, Segment, check_segment, fill_polygon, segment_mask
+from walt_train.data.polygons import RunLengths, Segment, check_segment, fill_polygon, segment_mask
 
 HW = (60, 80)
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools, NumPy 2
