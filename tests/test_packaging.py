@@ -12,6 +12,7 @@ import pytest
 
 from tests.material import ROOT
 
+_OURS = (".py", ".html", ".css", ".json", ".walt", ".glsl", ".vert", ".frag")
 LIMIT_CPU_BYTES = 560 * 1000 * 1000
 SCRIPTS = ("walt-edge", "walt-train", "walt-loop", "walt-export")
 
@@ -83,7 +84,7 @@ def test_a_wheel_carries_all_packages_types_and_templates(base_environment: Path
     (site,) = (base_environment / "lib").glob("python3.*/site-packages")
     for name in ("walt_edge/py.typed", "walt_train/py.typed", "walt_export/py.typed"):
         assert (site / name).is_file(), name
-    ours = {path.relative_to(ROOT) for path in ROOT.glob("walt_*/**/*") if path.suffix in (".py", ".html", ".css")}
+    ours = {path.relative_to(ROOT) for path in ROOT.glob("walt_*/**/*") if path.suffix in _OURS}
     missing = sorted(str(path) for path in ours if not (site / path).is_file())
     assert not missing
 
