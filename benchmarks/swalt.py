@@ -140,17 +140,8 @@ def watched(seed: int, frames: int) -> Watched:
 def perfect(things: Sequence[tuple[Label, PatchMask]], frame_wh: tuple[int, int]) -> AmodalInstances:
     """Exact visible masks, as a detector gives its own."""
     shown = [(label, mask) for label, mask in things if mask.area]
-    masks = tuple(mask for _, mask in shown)
-    none = tuple(PatchMask(mask.x, mask.y, np.zeros_like(mask.mask)) for mask in masks)
-    return AmodalInstances(
-        frame_wh=frame_wh,
-        boxes_xyxy=np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4),
-        labels=np.array([int(label) for label, _ in shown], np.int64),
-        scores=np.ones(len(masks), np.float32),
-        amodal=masks,
-        occluder=none,
-        occluded=none,
-    )
+    labels = [int(label) for label, _ in shown]
+    return AmodalInstances.of_masks(frame_wh, labels, [1.0] * len(shown), [mask for _, mask in shown])
 
 
 # -- one street -------------------------------------------------------------------------------------------

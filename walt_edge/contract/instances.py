@@ -63,6 +63,16 @@ class AmodalInstances:
         boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
         return cls(frame_wh, boxes, np.zeros(0, np.int64), scores, (), (), ())
 
+    @classmethod
+    def of_masks(
+        cls, frame_wh: tuple[int, int], labels: Sequence[int], scores: Sequence[float], masks: Sequence[PatchMask]
+    ) -> AmodalInstances:
+        """Outlines alone, of eyes that tell nothing of what lies before or behind; boxes are those of the patches."""
+        nothing = tuple(PatchMask(mask.x, mask.y, np.zeros_like(mask.mask)) for mask in masks)
+        boxes = np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4)
+        numbers = np.array(labels, np.int64), np.array(scores, np.float32)
+        return cls(frame_wh, boxes, *numbers, tuple(masks), nothing, nothing)
+
     @property
     def visible(self) -> tuple[PatchMask, ...]:
         """What the camera sees of each: amodal minus occluder."""

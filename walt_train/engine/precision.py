@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
-Amp = Literal["auto", "off", "bf16"]
+from walt_train.recipes.recipe import Amp
 
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """As torch names them: of x86, of x86 with matrix units, of Arm. Without them bfloat16 is imitated, and slower."""

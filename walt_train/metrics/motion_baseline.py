@@ -126,17 +126,8 @@ class MotionBaseline:
         least = min(self._settings.track_sightings_min, len(self._seen))
         kept = [(track, patch) for track, patch in seen if self._sightings[track] >= least]
         classes = [self._class(track, patch) for track, patch in kept]
-        patches = tuple(patch for _, patch in kept)
-        nothing = tuple(PatchMask(patch.x, patch.y, np.zeros_like(patch.mask)) for patch in patches)
-        return AmodalInstances(
-            frame_wh=frame_wh,
-            boxes_xyxy=np.array([patch.box_xyxy for patch in patches], np.float32).reshape(-1, 4),
-            labels=np.array([int(label) for label, _ in classes], np.int64),
-            scores=np.array([score for _, score in classes], np.float32),
-            amodal=patches,
-            occluder=nothing,
-            occluded=nothing,
-        )
+        labels, scores = [int(label) for label, _ in classes], [score for _, score in classes]
+        return AmodalInstances.of_masks(frame_wh, labels, scores, [patch for _, patch in kept])
 
     def _class(self, track: int, patch: PatchMask) -> tuple[Label, float]:
         """The track's class; where it never showed one, what the outline is most like."""

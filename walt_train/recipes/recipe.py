@@ -9,6 +9,8 @@ import msgspec
 
 from walt_train.recipes.parts import AnyBackbone, AnyBranch
 
+Amp = Literal["auto", "off", "bf16"]
+
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """The network's shape; stored in every checkpoint, from which the network is built again.
@@ -85,7 +87,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     steps: int = 0
     epochs: int = 0
-    amp: Literal["auto", "off", "bf16"] = "auto"
+    amp: Amp = "auto"
     batch: int
     learning_rate: float
     weight_decay: float = 0.01

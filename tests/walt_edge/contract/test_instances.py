@@ -149,3 +149,12 @@ def test_predictions_that_cannot_be_written_leave_nothing(tmp_path: Path) -> Non
     with pytest.raises(PredictionsError, match="give another --out"):
         write_predictions(tmp_path / "taken", Predictions(model="m", frames=[]))
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_outlines_alone_are_whole_and_hide_nothing() -> None:
+    patches = [PatchMask(3, 2, np.ones((4, 5), bool)), PatchMask(0, 0, np.eye(3, dtype=bool))]
+    found = AmodalInstances.of_masks((20, 10), [1, 2], [0.5, 1.0], patches)
+    np.testing.assert_array_equal(found.boxes_xyxy, [[3, 2, 8, 6], [0, 0, 3, 3]])
+    np.testing.assert_array_equal(found.visible_masks, found.amodal_masks)
+    assert found.occlusion_fractions.tolist() == [0, 0]
+    assert len(AmodalInstances.of_masks((20, 10), [], [], [])) == 0

@@ -32,11 +32,10 @@ STANDS, DRIVES, AWAY = 14 * FPS, 24, 6 * FPS
 
 def walker(size_wh: tuple[int, int], box: tuple[int, int, int, int] | None) -> AmodalInstances:
     """Somebody who passes, or nobody."""
-    masks = () if box is None else (PatchMask(box[0], box[1], np.ones((box[3] - box[1], box[2] - box[0]), bool)),)
-    none = tuple(PatchMask(mask.x, mask.y, np.zeros_like(mask.mask)) for mask in masks)
-    boxes = np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4)
-    labels = np.full(len(masks), int(Label.PERSON), np.int64)
-    return AmodalInstances(size_wh, boxes, labels, np.ones(len(masks), np.float32), masks, none, none)
+    if box is None:
+        return AmodalInstances.empty(size_wh)
+    patch = PatchMask(box[0], box[1], np.ones((box[3] - box[1], box[2] - box[0]), bool))
+    return AmodalInstances.of_masks(size_wh, [int(Label.PERSON)], [1.0], [patch])
 
 
 def test_a_bundle_looks_and_may_not_be_judged_by_what_it_saw(

@@ -39,17 +39,8 @@ Thing = tuple[Label, PatchMask]
 
 def seen(*things: Thing, scores: Sequence[float] = ()) -> AmodalInstances:
     """What a detector of visible masks gives."""
-    masks = tuple(mask for _, mask in things)
-    none = tuple(PatchMask(mask.x, mask.y, np.zeros_like(mask.mask)) for mask in masks)
-    return AmodalInstances(
-        frame_wh=SIZE_WH,
-        boxes_xyxy=np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4),
-        labels=np.array([int(label) for label, _ in things], np.int64),
-        scores=np.array(scores or [1.0] * len(things), np.float32),
-        amodal=masks,
-        occluder=none,
-        occluded=none,
-    )
+    labels, masks = [int(label) for label, _ in things], [mask for _, mask in things]
+    return AmodalInstances.of_masks(SIZE_WH, labels, scores or [1.0] * len(things), masks)
 
 
 def timeline(frames: Sequence[AmodalInstances], seconds: float = 2.0) -> Timeline:
@@ -253,12 +244,8 @@ def exact(street: Path) -> tuple[list[AmodalInstances], list[Truth], list[NDArra
             if layers.visible.area
         ]
         height, width = sample.image_bgr.shape[:2]
-        masks = tuple(mask for _, mask in things)
-        none = tuple(PatchMask(mask.x, mask.y, np.zeros_like(mask.mask)) for mask in masks)
-        boxes = np.array([mask.box_xyxy for mask in masks], np.float32).reshape(-1, 4)
-        labels = np.array([int(label) for label, _ in things], np.int64)
-        scores = np.ones(len(masks), np.float32)
-        visible.append(AmodalInstances((width, height), boxes, labels, scores, masks, none, none))
+        labels, masks = [int(label) for label, _ in things], [mask for _, mask in things]
+        visible.append(AmodalInstances.of_masks((width, height), labels, [1.0] * len(masks), masks))
         truths.append(Truth.of(sample))
         pictures.append(sample.image_bgr)
     return visible, truths, pictures
