@@ -190,6 +190,15 @@ class PatchMask:
             ]
         return out
 
+    def cut(self, box_xyxy: tuple[int, int, int, int]) -> PatchMask:
+        """The tight patch of what lies in a half-open pixel box, in a frame that begins at the box's corner."""
+        x0, y0, x1, y1 = box_xyxy
+        left, top = max(x0 - self.x, 0), max(y0 - self.y, 0)
+        inner = PatchMask.from_full(self.mask[top : max(y1 - self.y, 0), left : max(x1 - self.x, 0)])
+        if not inner.mask.size:
+            return inner
+        return PatchMask(self.x + left + inner.x - x0, self.y + top + inner.y - y0, inner.mask)
+
     def intersection(self, other: PatchMask) -> int:
         """Number of pixels in both masks."""
         if self.area == 0 or other.area == 0:

@@ -52,7 +52,7 @@ class View:
         picture, scene = (
             np.ascontiguousarray(part[y0:y1, x0:x1]) for part in (self.sample.image_bgr, self.scene_bgr)
         )
-        sample = _mapped(self.sample, picture, lambda mask: mask.window(window), (-x0, -y0))
+        sample = _mapped(self.sample, picture, lambda mask: mask.cut(window), (-x0, -y0))
         return View(sample, scene, self._inside(window))
 
     def moved(self, right: int, down: int) -> View:
@@ -60,15 +60,19 @@ class View:
         height, width = self.sample.image_bgr.shape[:2]
         picture, scene = (_moved_picture(part, right, down) for part in (self.sample.image_bgr, self.scene_bgr))
         window = (-right, -down, width - right, height - down)
-        sample = _mapped(self.sample, picture, lambda mask: mask.window(window), (right, down))
+        sample = _mapped(self.sample, picture, lambda mask: mask.cut(window), (right, down))
         return View(sample, scene, self._inside(window))
 
     def mirrored(self) -> View:
         """Left is right; keypoints, whose names tell left from right, are left out."""
         height, width = self.sample.image_bgr.shape[:2]
-        both = (self.sample.image_bgr, self.scene_bgr)
-        picture, scene = (np.ascontiguousarray(part[:, ::-1]) for part in both)
-        sample = _mapped(self.sample, picture, lambda mask: mask.full(height, width)[:, ::-1], None)
+        picture, scene = (_flipped(part) for part in (self.sample.image_bgr, self.scene_bgr))
+
+        def flipped(patch: PatchMask) -> PatchMask:
+            inside = patch.cut((0, 0, width, height))
+            return PatchMask(width - inside.box_xyxy[2], inside.y, np.ascontiguousarray(inside.mask[:, ::-1]))
+
+        sample = _mapped(self.sample, picture, flipped, None)
         x0, y0, x1, y1 = self.window_xyxy
         return View(sample, scene, (x1, y0, x0, y1))
 
@@ -131,15 +135,13 @@ def draw_move(sample: AmodalSample, most: float, random: np.random.Generator) ->
 def _mapped(
     sample: AmodalSample,
     picture: NDArray[np.uint8],
-    full: Callable[[PatchMask], NDArray[np.bool_]],
+    change: Callable[[PatchMask], PatchMask],
     move: tuple[int, int] | None,
 ) -> AmodalSample:
-    """The sample with another picture, its masks as `full` gives them, its points moved; None drops them."""
-    masks = [PatchMask.from_full(full(thing.amodal)) for thing in sample.objects]
+    """The sample with another picture, its masks as `change` gives them, its points moved; None drops them."""
+    masks = [change(thing.amodal) for thing in sample.objects]
     kept = [order for order, mask in enumerate(masks) if mask.area > 0]
-    static = tuple(
-        (sum(order < nearer for order in kept), PatchMask.from_full(full(patch))) for nearer, patch in sample.static
-    )
+    static = tuple((sum(order < nearer for order in kept), change(patch)) for nearer, patch in sample.static)
     objects = tuple(_with_points(replace(sample.objects[order], amodal=masks[order]), move) for order in kept)
     return replace(sample, image_bgr=picture, objects=objects, static=static)
 
@@ -149,6 +151,11 @@ def _with_points(thing: AmodalObject, move: tuple[int, int] | None) -> AmodalObj
         return replace(thing, keypoints=None, cuboid=None)
     keypoints = None if thing.keypoints is None else thing.keypoints + np.array([*move, 0.0])
     return replace(thing, keypoints=keypoints, cuboid=None if thing.cuboid is None else thing.cuboid + np.array(move))
+
+
+def _flipped(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    flipped: NDArray[np.uint8] = cv2.flip(image_bgr, 1)  # six times as fast as NumPy's copy
+    return flipped
 
 
 def _moved_picture(image_bgr: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """Exact soft targets of an object's layers.
 
 A class map says for each pixel what lies there: nothing, person, vehicle or static. A cell's target is the share of
-its area that each class covers: an integral image of the class map, sampled bilinearly at the cell's corners, gives
-that share exactly for any real-valued box. Hard targets would lose the boundary, and with it 3% of a car.
+its area that each class covers: cells and pixels are both rectangles, so that the share is a product of how they
+overlap down and across, exact for any real-valued box. Hard targets would lose the boundary, and with it 3% of a car.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,50 +107,34 @@ def soft_targets(layers: ObjectLayers, rois_xyxy: NDArray[np.float64]) -> NDArra
         (R, 4, CHANNELS, MAP_SIDE, MAP_SIDE) shares, in the order of `Layer`, that add up to 1 over the channels.
     """
     x0, y0 = layers.window_xyxy[:2]
-    local = rois_xyxy - np.array([x0, y0, x0, y0])
-    return np.stack([area_shares(class_map, local) for class_map in layers.class_maps], axis=1)
+    return area_shares(layers.class_maps, rois_xyxy - np.array([x0, y0, x0, y0]))
 
 
-def area_shares(class_map: NDArray[np.uint8], boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float32]:
+def area_shares(class_maps: NDArray[np.uint8], boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float32]:
     """The share of each cell's area that each channel covers.
 
     Args:
-        class_map: (h, w) uint8 channels.
-        boxes_xyxy: (R, 4) in pixels of the map, of any real position and positive size.
+        class_maps: (L, h, w) uint8 channels.
+        boxes_xyxy: (R, 4) in pixels of the maps, of any real position and positive size.
 
     Returns:
-        (R, CHANNELS, MAP_SIDE, MAP_SIDE) float32, 0..1; background is what the others leave.
+        (R, L, CHANNELS, MAP_SIDE, MAP_SIDE) float32, 0..1; background is what the others leave.
     """
-    corners = np.arange(MAP_SIDE + 1) / MAP_SIDE
-    columns = boxes_xyxy[:, :1] + (boxes_xyxy[:, 2:3] - boxes_xyxy[:, :1]) * corners
-    rows = boxes_xyxy[:, 1:2] + (boxes_xyxy[:, 3:4] - boxes_xyxy[:, 1:2]) * corners
-    cell = (columns[:, 1] - columns[:, 0]) * (rows[:, 1] - rows[:, 0])
-    shares = np.zeros((len(boxes_xyxy), CHANNELS, MAP_SIDE, MAP_SIDE), np.float32)
-    for channel in np.flatnonzero(np.bincount(class_map.ravel(), minlength=CHANNELS)[1:]) + 1:
-        sums = cv2.integral((class_map == channel).astype(np.uint8))
-        shares[:, channel] = _cell_sums(sums, rows, columns) / cell[:, None, None]
-    shares[:, 0] = np.clip(1 - shares[:, 1:].sum(axis=1), 0, 1)
+    height, width = class_maps.shape[1:]
+    down = _overlaps(boxes_xyxy[:, 1], boxes_xyxy[:, 3], height)
+    across = _overlaps(boxes_xyxy[:, 0], boxes_xyxy[:, 2], width)
+    shares = np.zeros((len(boxes_xyxy), len(class_maps), CHANNELS, MAP_SIDE, MAP_SIDE), np.float32)
+    for layer, class_map in enumerate(class_maps):
+        for channel in np.flatnonzero(np.bincount(class_map.ravel(), minlength=CHANNELS)[1:]) + 1:
+            shares[:, layer, channel] = down @ (class_map == channel).astype(np.float32) @ across.transpose(0, 2, 1)
+    shares[:, :, 0] = np.clip(1 - shares[:, :, 1:].sum(axis=2), 0, 1)
     return shares
 
 
-def _cell_sums(
-    sums: NDArray[np.int32], rows: NDArray[np.float64], columns: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Integral over each cell between (R, S + 1) rows and columns of an (h + 1, w + 1) integral image."""
-    below, weight_y = _split(rows, sums.shape[0] - 1)
-    right, weight_x = _split(columns, sums.shape[1] - 1)
-    near, far = right[:, None, :], np.minimum(right + 1, sums.shape[1] - 1)[:, None, :]
-    across = weight_x[:, None, :]
-    upper, lower = below[:, :, None], np.minimum(below + 1, sums.shape[0] - 1)[:, :, None]
-    down = weight_y[:, :, None]
-    top = sums[upper, near] * (1 - across) + sums[upper, far] * across
-    bottom = sums[lower, near] * (1 - across) + sums[lower, far] * across
-    at_corners = top * (1 - down) + bottom * down
-    cells: NDArray[np.float64] = np.diff(np.diff(at_corners, axis=1), axis=2)
-    return cells
-
-
-def _split(positions: NDArray[np.float64], last: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    inside = np.clip(positions, 0, last)
-    whole = np.floor(inside).astype(np.int64)
-    return whole, inside - whole
+def _overlaps(begins: NDArray[np.float64], ends: NDArray[np.float64], pixels: int) -> NDArray[np.float32]:
+    """(R, MAP_SIDE, pixels): which share of each cell between a begin and an end each pixel covers."""
+    corners = begins[:, None] + (ends - begins)[:, None] * (np.arange(MAP_SIDE + 1) / MAP_SIDE)
+    # How far each corner has come through each pixel, 0..1.
+    passed = np.clip(corners[:, :, None] - np.arange(pixels), 0, 1)
+    cell = (ends - begins)[:, None, None] / MAP_SIDE
+    return np.asarray(np.diff(passed, axis=1) / cell, np.float32)

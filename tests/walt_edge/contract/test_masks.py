@@ -98,3 +98,13 @@ def test_a_tight_patch_is_the_same_mask(mask: Mask, x: int, y: int) -> None:
     for side in (0, 1):
         edges = np.atleast_1d(tight.mask.any(axis=side))
         assert edges.size == 0 or (edges[0] and edges[-1])
+
+
+@given(masks, st.integers(-5, 45), st.integers(-5, 45), st.integers(-9, 30), st.integers(-9, 30))
+def test_a_patch_is_cut_as_its_full_mask_is(mask: Mask, x: int, y: int, left: int, top: int) -> None:
+    patch = PatchMask.from_full(mask)
+    moved = PatchMask(patch.x + x, patch.y + y, patch.mask)
+    box = (left, top, left + 25, top + 18)
+    cut, whole = moved.cut(box), PatchMask.from_full(moved.window(box))
+    assert (cut.x, cut.y) == (whole.x, whole.y)
+    np.testing.assert_array_equal(cut.mask, whole.mask)

@@ -58,7 +58,7 @@ def test_a_perfect_soft_map_pastes_back(shape, side_wh, least: float, moved: tup
     x0, y0 = 40 + moved[0], 30 + moved[1]
     mask = drawn(shape, (x0, y0, x0 + side_wh[0], y0 + side_wh[1]), (300, 200))
     box = np.array(PatchMask.from_full(mask).box_xyxy, np.float64)
-    shares = area_shares(mask.astype(np.uint8), box[None])
+    shares = area_shares(mask.astype(np.uint8)[None], box[None])[:, 0]
     pasted = paste(box, shares[:, 1], (300, 200))[0].full(200, 300)
     hard = paste(box, (shares[:, 1] >= 0.5).astype(np.float32), (300, 200))[0].full(200, 300)
     assert iou(pasted, mask) >= least
@@ -73,7 +73,7 @@ def test_a_perfect_soft_map_pastes_back(shape, side_wh, least: float, moved: tup
 def test_shares_are_exact_areas(seed: int, box: tuple[float, float, float, float]) -> None:
     class_map = np.random.default_rng(seed).integers(0, CHANNELS, (31, 43)).astype(np.uint8)
     x0, y0, width, height = box
-    shares = area_shares(class_map, np.array([[x0, y0, x0 + width, y0 + height]]))[0]
+    shares = area_shares(class_map[None], np.array([[x0, y0, x0 + width, y0 + height]]))[0, 0]
     across = _overlaps(x0, width, 43)
     down = _overlaps(y0, height, 31)
     for channel in range(1, CHANNELS):
