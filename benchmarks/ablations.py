@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="demo", help="what is changed (demo)")
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the variants")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (1)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and go on with what is there")
     args = parser.parse_args()
     grounds = [Ground(street) for street in args.streets]
@@ -70,7 +71,8 @@ def main() -> None:
     }
     report = Report("ablations", facts)
     with tempfile.TemporaryDirectory() as folder:
-        subjects = run_contest(chosen, grounds, args.seeds, args.keep or Path(folder))
+        root = args.keep or Path(folder)
+        subjects = run_contest(chosen, grounds, args.seeds, root, parallel=args.parallel)
     _rows(report, subjects)
     report.finish(args.out)
     if args.out is not None:

@@ -7,12 +7,17 @@ networks are trained and judged in torch, so that whatever a method is exported 
 from __future__ import annotations
 
 import json
+import math
+import multiprocessing
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import msgspec
@@ -20,6 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.streets import compress
 from walt_train.data import open_samples
 from walt_train.engine.checkpoint import load_model
 from walt_train.engine.launch import calm_threads, launch
@@ -31,7 +37,7 @@ from walt_train.metrics.origin import Contestant, refuse_unfair
 from walt_train.recipes.recipe import Recipe
 
 FPS = 10
-TRUTH_FPS = 2
+TRUTH_EVERY_S = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +47,14 @@ class Ground:
     Attributes:
         street: Seed; 9000 and more are kept for judging and never tuned on.
         frames: Of its first part, 10 a second, which is mined.
-        later: Of its later part, 2 a second: many things rather than many pictures.
+        later: Of its later part, one in 2.5 seconds: many things rather than many pictures.
         size: WxH.
         preset: How much goes on.
     """
 
     street: int
-    frames: int = 2400
-    later: int = 480
+    frames: int = 6000
+    later: int = 180
     size: str = "768x432"
     preset: str = "street"
 
@@ -72,9 +78,10 @@ class Ground:
         look = ["--seed", str(self.street), "--light", "day", "--size", self.size, "--preset", self.preset]
         first = done.with_name("first")
         _call("walt-train", "rwalt", *look, "--frames", str(self.frames), "--out", str(first))
-        skipped = self.frames * TRUTH_FPS // FPS
-        later = ["--fps", str(TRUTH_FPS), "--skip", str(skipped), "--frames", str(self.later)]
+        skipped = math.ceil(self.frames / FPS / TRUTH_EVERY_S)
+        later = ["--fps", str(1 / TRUTH_EVERY_S), "--skip", str(skipped), "--frames", str(self.later)]
         _call("walt-train", "rwalt", *look, *later, "--out", str(self.truth(root)))
+        compress(self.truth(root) / "images")
         mined = ["--input", str(first / "images"), "--fps", str(FPS), "--out", str(self.clips(root))]
         _call("walt-edge", "mine", *mined)
         done.write_text(facts)
@@ -94,11 +101,10 @@ def shortened(recipe: Recipe, steps: int | None) -> Recipe:
     return recipe if steps is None else recipe.with_steps(steps)
 
 
-def train(recipe: Recipe, data: Path, seed: int, out: Path) -> Path:
-    """Trains on whatever this machine has; a folder that is trained already is taken as it is."""
+def train(recipe: Recipe, data: Path, seed: int, out: Path, start: Path | None = None) -> Path:
+    """Trains in this process, on a GPU where there is one; a folder that is trained already is taken as it is."""
     calm_threads()
-    gpus = min(1, torch.cuda.device_count())
-    return launch(Fit((data,), recipe, seed, out, gpu=gpus > 0), processes=gpus)
+    return launch(Fit((data,), recipe, seed, out, gpu=torch.cuda.is_available(), start=start), processes=0)
 
 
 def judge(checkpoint: Path, truth: Path, *, training: Sequence[Path]) -> AmodalIou:
@@ -108,7 +114,7 @@ def judge(checkpoint: Path, truth: Path, *, training: Sequence[Path]) -> AmodalI
         OriginError: The truth is what it was trained on.
     """
     net, manifest = load_model(checkpoint)
-    refuse_unfair(Contestant(manifest.recipe.name, trained_sha256=manifest.data_sha256), truth, training=training)
+    refuse_unfair(Contestant(manifest.recipe.name, trained=manifest.trained), truth, training=training)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     samples = open_samples(truth, split="all")
     frames = (samples.sample(0, index) for index in range(len(samples)))
@@ -182,40 +188,84 @@ class Method:
         recipe: The whole configuration.
         material: Makes other clip art of a ground's folder, given (ground's folder, where to put it); None takes the
             ground's own.
+        start: A checkpoint with whose weights it begins; None begins at random.
     """
 
     recipe: Recipe
     material: Callable[[Path, Path], None] | None = None
+    start: Path | None = None
 
 
 def run_contest(
-    methods: Mapping[str, Method], grounds: Sequence[Ground], seeds: Sequence[int], root: Path
+    methods: Mapping[str, Method], grounds: Sequence[Ground], seeds: Sequence[int], root: Path, *, parallel: int = 1
 ) -> list[Subject]:
-    """Trains and judges every method on every ground with every seed; what is there already is not done again."""
+    """Trains and judges every method on every ground with every seed; what is there already is not done again.
+
+    Args:
+        methods: By name.
+        grounds: Are prepared first.
+        seeds: Of the trainings.
+        root: Everything is kept there.
+        parallel: How many trainings run at a time, each on its share of the cores; they may share a GPU.
+    """
     for ground in grounds:
         ground.prepare(root)
+        for name, method in methods.items():
+            _clips(name, method, ground, root)
     todo = [(name, seed, ground) for seed in seeds for name in methods for ground in grounds]
-    found = {
-        (name, seed, ground.street): _one(name, methods[name], ground, seed, root)
-        for name, seed, ground in tqdm(todo, desc="trainings", disable=not sys.stderr.isatty())
-    }
+    calls = [(name, methods[name], ground, seed, root) for name, seed, ground in todo]
+    results = tqdm(_each(calls, parallel), total=len(todo), desc="trainings", disable=not sys.stderr.isatty())
+    found = {(name, seed, ground.street): result for (name, seed, ground), result in zip(todo, results, strict=True)}
     return [
         Subject(name, {(seed, street): result for (own, seed, street), result in found.items() if own == name})
         for name in methods
     ]
 
 
-def _one(name: str, method: Method, ground: Ground, seed: int, root: Path) -> AmodalIou:
-    folder, plain = root / str(ground.street), re.sub(r"[^a-z0-9]+", "-", name.lower())
-    out = folder / "models" / f"{plain}-{method.recipe.training.steps}-{seed}"
+Call = tuple[str, Method, Ground, int, Path]
+"""What `_one` is asked."""
+
+
+def _each(calls: Sequence[Call], parallel: int) -> Iterator[AmodalIou]:
+    """Every call's result in order; of several processes each has cores of its own, or they would only wait."""
+    if parallel == 1:
+        yield from map(_one, calls)
+        return
+    context = multiprocessing.get_context("spawn")
+    shares: Queue[list[int]] = context.Queue()
+    cores = sorted(os.sched_getaffinity(0))
+    for place in range(parallel):
+        shares.put(cores[place * len(cores) // parallel : (place + 1) * len(cores) // parallel])
+    with ProcessPoolExecutor(parallel, context, initializer=_take_share, initargs=(shares,)) as pool:
+        yield from pool.map(_one, calls)
+
+
+def _take_share(shares: Queue[list[int]]) -> None:
+    os.sched_setaffinity(0, shares.get())
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def _one(call: Call) -> AmodalIou:
+    name, method, ground, seed, root = call
+    out = root / str(ground.street) / "models" / f"{_plain(name)}-{method.recipe.training.steps}-{seed}"
     found = out / "found.json"
     if not found.is_file():
-        clips = ground.clips(root)
-        if method.material is not None:
-            clips = made(method.material, folder, folder / f"clips-{plain}")
-        result = judge(train(method.recipe, clips, seed, out), ground.truth(root), training=[clips])
-        found.write_bytes(msgspec.json.encode(result))
+        clips = _clips(name, method, ground, root)
+        checkpoint = train(method.recipe, clips, seed, out, method.start)
+        found.write_bytes(msgspec.json.encode(judge(checkpoint, ground.truth(root), training=[clips])))
     return msgspec.json.decode(found.read_bytes(), type=AmodalIou)
+
+
+def _clips(name: str, method: Method, ground: Ground, root: Path) -> Path:
+    """What a method learns from on a ground; it is made where it is missing."""
+    if method.material is None:
+        return ground.clips(root)
+    folder = root / str(ground.street)
+    return made(method.material, folder, folder / f"clips-{_plain(name)}")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 
 def made(material: Callable[[Path, Path], None], ground: Path, clips: Path) -> Path:

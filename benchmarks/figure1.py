@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = args.keep or Path(folder)
         recipe = find_recipe(args.recipe)
-        found = {steps: _contest(shortened(recipe, steps), grounds, seeds, root) for steps in budgets}
+        found = {steps: _contest(shortened(recipe, steps), grounds, seeds, root, args.parallel) for steps in budgets}
         _materials(report, grounds, root)
     for steps, subjects in found.items():
         _rows(report, steps, subjects)
@@ -69,13 +69,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of the training")
     parser.add_argument("--budgets", type=int, nargs="+", default=[100, 200, 400, 800], metavar="N", help="steps")
     parser.add_argument("--recipe", default="demo", help="what learns (demo)")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (1)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and go on with what is there")
     return parser.parse_args()
 
 
-def _contest(recipe: Recipe, grounds: Sequence[Ground], seeds: Sequence[int], root: Path) -> dict[str, Subject]:
+def _contest(
+    recipe: Recipe, grounds: Sequence[Ground], seeds: Sequence[int], root: Path, parallel: int
+) -> dict[str, Subject]:
     methods = {TRACKED: Method(recipe), NAIVE: Method(recipe, sample_naively)}
-    return {subject.name: subject for subject in run_contest(methods, grounds, seeds, root)}
+    return {subject.name: subject for subject in run_contest(methods, grounds, seeds, root, parallel=parallel)}
 
 
 def _materials(report: Report, grounds: Sequence[Ground], root: Path) -> None:

@@ -23,6 +23,7 @@ import cv2
 import msgspec
 from tqdm import tqdm
 
+from benchmarks.streets import compress
 from walt_edge.camera import CameraError
 from walt_edge.capture.files import read_still
 from walt_edge.contract.clipart import FILE_NAME, ClipArtError, read_clipart, write_clipart
@@ -39,8 +40,6 @@ SCENES, STREETS_MINED, CAMERAS_MINED, JUDGING = "scenes", "clips of streets", "c
 
 _NOON = "2026-06-01T12:00:00Z"
 _MINED_QUALITY = 98
-_KEPT_QUALITY = 88
-"""Of pictures that stay: as a camera's own, and a third of the size of the renderer's."""
 _FPS = 10
 _SEEN_SCORE, _AROUND_PX = 0.3, 4
 
@@ -77,7 +76,7 @@ def _varied(seed: int) -> Street:
     return Street(seed, preset=preset, light=("day", "day", "dusk")[seed % 3], size=sizes[seed % 5])
 
 
-STREETS = tuple(_varied(seed) for seed in range(31, 79))
+STREETS = tuple(_varied(seed) for seed in range(31, 127))
 MINED = (
     Street(31),
     Street(32, preset="busy", size="768x432"),
@@ -178,17 +177,12 @@ def _scratch(folder: Path) -> Path:
 def _render_scenes(street: Street, mined: int, folder: Path) -> None:
     later = ("--fps", "0.2", "--skip", str(1 + mined // (5 * _FPS)))
     street.render(folder, street.scenes, *later, "--shapes", "tuning")
-    _shrink(folder / "images")
+    compress(folder / "images")
 
 
 def _render_judge(street: Street, folder: Path) -> None:
     street.render(folder, street.scenes, "--fps", "0.2")
-    _shrink(folder / "images")
-
-
-def _shrink(images: Path) -> None:
-    for path in images.iterdir():
-        cv2.imwrite(str(path), read_still(path), [cv2.IMWRITE_JPEG_QUALITY, _KEPT_QUALITY])
+    compress(folder / "images")
 
 
 def _mine_street(street: Street, frames: int, folder: Path) -> None:

@@ -10,6 +10,7 @@ the bars lies beside the figures.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -21,12 +22,13 @@ from walt_train.metrics.amodal_iou import GAMMAS
 from walt_train.metrics.by_class import ASKED, is_large
 from walt_train.recipes import find_recipe
 
+OURS, ADAPTED = "WALT-Net", "WALT-Net that began with general weights"
 METHODS = {
     "Mask R-CNN, visible": "mask_rcnn_visible",
     "Mask R-CNN, amodal": "mask_rcnn_amodal",
     "ASN": "asn",
     "BCNet": "bcnet",
-    "WALT-Net": "",
+    OURS: "",
 }
 PAPER = {
     "Mask R-CNN, visible": (76.23, 68.62, 55.44, 37.29),
@@ -47,6 +49,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of the training")
     parser.add_argument("--recipe", default="demo", help="without a method (demo)")
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
+    parser.add_argument(
+        "--start", type=Path, metavar="CHECKPOINT", help="one row more: WALT-Net that begins with these weights"
+    )
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (1)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and go on with what is there")
     args = parser.parse_args()
     grounds = [Ground(street) for street in args.streets]
@@ -56,6 +62,8 @@ def main() -> None:
         title: Method(shortened(find_recipe(f"{args.recipe}:{name}" if name else args.recipe), args.steps))
         for title, name in METHODS.items()
     }
+    if args.start is not None:
+        methods[ADAPTED] = dataclasses.replace(methods[OURS], start=args.start)
     facts = {
         "recipe": args.recipe,
         "steps": next(iter(methods.values())).recipe.training.steps,
@@ -64,7 +72,8 @@ def main() -> None:
     }
     report = Report("table1", facts)
     with tempfile.TemporaryDirectory() as folder:
-        subjects = run_contest(methods, grounds, args.seeds, args.keep or Path(folder))
+        root = args.keep or Path(folder)
+        subjects = run_contest(methods, grounds, args.seeds, root, parallel=args.parallel)
     _rows(report, subjects)
     _large(report, subjects, is_quick=args.quick)
     _differences(report, subjects, is_quick=args.quick)
@@ -92,7 +101,7 @@ def _rows(report: Report, subjects: list[Subject]) -> None:
 
 
 def _large(report: Report, subjects: list[Subject], *, is_quick: bool) -> None:
-    """Large objects of each class: the last subject's rows have targets."""
+    """Large objects of each class: the last subject's rows, which are ours at its best, have targets."""
     for subject in subjects:
         wanted = LARGE if subject is subjects[-1] and not is_quick else {}
         for label, asked in ASKED.items():
@@ -108,9 +117,9 @@ def _large(report: Report, subjects: list[Subject], *, is_quick: bool) -> None:
 
 def _differences(report: Report, subjects: list[Subject], *, is_quick: bool) -> None:
     """WALT-Net minus the best of the others, which is chosen on the same cases: the hardest comparison for it."""
-    ours = subjects[-1].mean_cases()
+    others = {subject.name: subject.mean_cases() for subject in subjects if subject.name != ADAPTED}
+    ours = others.pop(OURS)
     for gamma in GAMMAS:
-        others = {subject.name: subject.mean_cases() for subject in subjects[:-1]}
         if not mean_iou(ours, gamma, "mask")[1]:
             continue
         best = max(others, key=lambda name: mean_iou(others[name], gamma, "mask")[0])

@@ -95,7 +95,7 @@ def _run(args: argparse.Namespace) -> int:
     report.add("ONNX file", len(Bundle.read(bundle).files[MODEL]) / 1e6, "MB", target=MOST_MB, better="lower")
     lineage = Bundle.read(bundle).manifest.lineage
     for street in judged_on(root):
-        refuse_unfair(Contestant(OURS, trained_sha256=lineage.data_sha256), street, training=data)
+        refuse_unfair(Contestant(OURS, trained=lineage.trained), street, training=data)
     for name, look, threshold in _subjects(root, bundle):
         _judge(report, name, look, threshold, judged_on(root))
     report.finish(args.out)

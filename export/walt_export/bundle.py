@@ -118,6 +118,7 @@ def _manifest(
             recipe=recipe.name,
             seed=source.seed,
             steps=recipe.training.steps,
+            started=list(source.started),
         ),
         golden=golden,
         files={},

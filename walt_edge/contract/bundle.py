@@ -40,7 +40,7 @@ class BundleError(WaltError):
     """A bundle is missing, damaged, not one, or of another version."""
 
 
-class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the model came from.
 
     Attributes:
@@ -49,6 +49,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         recipe: Name of the training recipe.
         seed: Of the training.
         steps: Optimiser steps.
+        started: `data_sha256` of the trainings whose weights it began with, the last first.
     """
 
     checkpoint_sha256: Sha256
@@ -56,6 +57,12 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     recipe: str
     seed: int
     steps: int
+    started: list[Sha256] = []
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """`data_sha256` of all that the weights have been trained on, the last first."""
+        return (self.data_sha256, *self.started)
 
 
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if against is not None:
         against.must_match(data_sha256=samples.sha256, every=args.every)
     subject = _subject(args.model, samples, args.every)
-    contestant = Contestant(subject.model, subject.sha256, subject.trained_sha256)
+    contestant = Contestant(subject.model, subject.sha256, subject.trained)
     refuse_unfair(contestant, args.data, names=_names(args.data, samples, subject), training=args.trained_on)
     found = _evaluation(args, samples, subject, complete=origin.complete)
     found = found if against is None else found.minus(against)
@@ -141,7 +141,7 @@ class _Subject(NamedTuple):
     sha256: str
     threshold: float
     pairs: Pairs
-    trained_sha256: str = ""
+    trained: tuple[str, ...] = ()
     seed: int = 0
     per_epoch: int | None = None
 
@@ -160,7 +160,7 @@ def _subject(model: str, samples: Samples, every: int) -> _Subject:
         detector.sha256,
         manifest.score_threshold,
         detected(samples, every, _Unsure(detector)),
-        lineage.data_sha256,
+        lineage.trained,
         lineage.seed,
         _per_epoch(lineage.recipe),
     )

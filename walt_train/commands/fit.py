@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="machines that run this command; with 1:4 they come and go (1)",
     )
     parser.add_argument("--rendezvous", metavar="HOST:PORT", help="one of the machines, where all of them meet")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="begin with its weights, as far as they fit: walt_edge_small of a camera with walt_edge_general's",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe says)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="gets checkpoint.pt (a folder under WALT_HOME)")
@@ -56,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or home / "training" / f"{recipe.name}-{data[0].resolve().name}-{args.seed}"
     if args.data is None or args.out is None:
         sys.stdout.write(f"training on {', '.join(map(str, data))} into {out}\n")
-    checkpoint = launch(Fit(data, recipe, args.seed, out, gpu=gpus > 0), processes=processes, machines=machines)
+    wanted = Fit(data, recipe, args.seed, out, gpu=gpus > 0, start=args.start)
+    checkpoint = launch(wanted, processes=processes, machines=machines)
     sys.stdout.write(f"{checkpoint}\n")
     return 0
 

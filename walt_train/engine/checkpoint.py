@@ -49,6 +49,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
         score_threshold: From which on a detection is believed.
         validation: Figures on the validation split, by name.
         processes: How many trained together, and from which step on.
+        started: `data_sha256` of the trainings whose weights it began with, the last first.
         walt_version: Of this package.
         torch_version: Of torch.
         version: Of this format.
@@ -67,7 +68,13 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[Segment, ...]
     walt_version: str
     torch_version: str
+    started: tuple[str, ...] = ()
     version: int = VERSION
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """`data_sha256` of all that the weights have been trained on, the last first."""
+        return (self.data_sha256, *self.started)
 
 
 def write_checkpoint(folder: Path, state: dict[str, Tensor], manifest: CheckpointManifest) -> Path:

@@ -40,6 +40,7 @@ from walt_train.engine.plan import (
 )
 from walt_train.engine.precision import in_bfloat16
 from walt_train.engine.segments import Segment, go_on, write_segments
+from walt_train.engine.start import Start
 from walt_train.engine.validate import judge, write_golden
 from walt_train.model.cost import count_parameters, measure_gflops
 from walt_train.model.waltnet import WaltNet
@@ -82,19 +83,29 @@ def fit(wanted: Fit) -> Path:
     samples = _open_whole(wanted, split="train", per_epoch=training.per_epoch)
     place = Place.here()
     processes = 0 if wanted.elastic else place.world
-    plan = Plan(recipe=wanted.recipe, seed=wanted.seed, data_sha256=samples.sha256, processes=processes)
+    start = None if wanted.start is None else Start.read(wanted.start)
+    plan = Plan(
+        recipe=wanted.recipe,
+        seed=wanted.seed,
+        data_sha256=samples.sha256,
+        processes=processes,
+        start_sha256=start.sha256 if start else "",
+    )
     held_out = _open_whole(wanted, split="validation", per_epoch=training.validation)
     state = settle(plan, wanted.out) if place.rank == 0 else whole_state(wanted.out)
     if (wanted.out / CHECKPOINT).is_file():
         _LOG.warning("%s is trained already: nothing to do", wanted.out)
         return wanted.out / CHECKPOINT
-    network, scene = survey(samples, wanted.recipe)
+    asked = wanted.recipe if start is None else _shaped(wanted.recipe, start)
+    network, scene = survey(samples, asked)
     if not network.anchors_wh:
         raise FitError(f"{wanted.named} shows no object at all: nothing can be learned from it")
     segments = go_on(wanted.out, state.step if state else 0, place.world)
     training = training.in_steps(len(samples), segments[0].processes)
     recipe = msgspec.structs.replace(wanted.recipe, network=network, training=training)
     net = _new_network(recipe, scene, wanted.seed)
+    if start is not None:
+        start.lend(net)
     if place.rank == 0:
         write_segments(wanted.out, segments)
     batches = StepBatches(samples, scene, recipe, seed=wanted.seed, rank=place.rank, segments=segments)
@@ -103,7 +114,7 @@ def fit(wanted: Fit) -> Path:
         return wanted.out / CHECKPOINT
     net = net.cpu()
     net.load_state_dict(weights)
-    return _finish(wanted, recipe, net.eval(), held_out, plan, segments)
+    return _finish(wanted, recipe, net.eval(), held_out, plan, segments, start.manifest.trained if start else ())
 
 
 def _open_whole(wanted: Fit, *, split: Split, per_epoch: int) -> Samples:
@@ -124,6 +135,10 @@ def _open_whole(wanted: Fit, *, split: Split, per_epoch: int) -> Samples:
         # The size is asked for here, so that frames of several are refused before anything is written.
         _LOG.info("%s: frames of %dx%d", wanted.data[0], *samples.frame_wh)
     return samples
+
+
+def _shaped(recipe: Recipe, start: Start) -> Recipe:
+    return msgspec.structs.replace(recipe, network=start.shaped(recipe.network))
 
 
 def _settings(changes: Mapping[str, object]) -> ComposeSettings:
@@ -253,7 +268,13 @@ def _workers(world: int) -> int:
 
 
 def _finish(
-    wanted: Fit, recipe: Recipe, net: WaltNet, held_out: Samples, plan: Plan, segments: tuple[Segment, ...]
+    wanted: Fit,
+    recipe: Recipe,
+    net: WaltNet,
+    held_out: Samples,
+    plan: Plan,
+    segments: tuple[Segment, ...],
+    started: tuple[str, ...],
 ) -> Path:
     threshold, figures = judge(net, held_out, recipe.training.validation)
     write_golden(held_out, wanted.out)
@@ -271,5 +292,6 @@ def _finish(
         processes=segments,
         walt_version=version("walt-amodal"),
         torch_version=str(torch.__version__),
+        started=started,
     )
     return write_checkpoint(wanted.out, net.state_dict(), manifest)

@@ -37,6 +37,7 @@ class Fit:
         out: Gets the checkpoint and everything beside it.
         gpu: Whether each process has a GPU of its own.
         elastic: Whether machines may come and go, so that the number of processes changes.
+        start: A checkpoint with whose weights it begins; None begins at random.
     """
 
     data: tuple[Path, ...]
@@ -45,6 +46,7 @@ class Fit:
     out: Path
     gpu: bool = False
     elastic: bool = False
+    start: Path | None = None
 
     @property
     def named(self) -> str:
@@ -60,12 +62,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         seed: Of everything random.
         data_sha256: Names the training data.
         processes: That train together; 0 where they may come and go.
+        start_sha256: Of the checkpoint that it begins with; "" begins at random.
     """
 
     recipe: Recipe
     seed: int
     data_sha256: str
     processes: int
+    start_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,5 +128,11 @@ def _differences(plan: Plan, path: Path) -> str:
         other = msgspec.json.decode(path.read_bytes(), type=Plan)
     except msgspec.MsgspecError:
         return "make and version"
-    names = {"recipe": "recipe or steps", "seed": "seed", "data_sha256": "data", "processes": "processes"}
+    names = {
+        "recipe": "recipe or steps",
+        "seed": "seed",
+        "data_sha256": "data",
+        "processes": "processes",
+        "start_sha256": "first weights",
+    }
     return " and ".join(title for name, title in names.items() if getattr(plan, name) != getattr(other, name))

@@ -69,14 +69,14 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contestant(NamedTuple):
-    """Who is to be judged: name, sha256 of the bundle, and sha256 of its training data as its lineage has it.
+    """Who is to be judged: name, sha256 of the bundle, and of all its training data as its lineage has them.
 
-    What is not known is "".
+    A sha256 that is not known is "".
     """
 
     model: str
     sha256: str = ""
-    trained_sha256: str = ""
+    trained: Collection[str] = ()
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -115,7 +115,7 @@ def refuse_unfair(
     origin = read_origin(data)
     must_not_judge_itself(origin, contestant.model, contestant.sha256)
     known = {*names, origin.content_sha256, origin.data_sha256} - {""}
-    must_not_have_trained(known, contestant.trained_sha256, contestant.model, data)
+    must_not_have_trained(known, contestant.trained, contestant.model, data)
     for folder in training:
         for one in data_sets_in(folder) or [folder]:
             _must_share_nothing(one, data, contestant.model)
@@ -134,7 +134,7 @@ def _must_share_nothing(training: Path, judging: Path, model: str) -> None:
     elif (training / MANIFEST).is_file() and (judging / MANIFEST).is_file():
         refuse_leakage(training, judging)
     elif (name := read_origin(training).content_sha256) and name == read_origin(judging).content_sha256:
-        must_not_have_trained({name}, name, model, judging)
+        must_not_have_trained({name}, [name], model, judging)
 
 
 def must_be_holdout(origin: Origin, wanted_sha256: str, folder: Path) -> None:
@@ -172,17 +172,17 @@ def must_not_judge_itself(origin: Origin, model: str, model_sha256: str) -> None
         )
 
 
-def must_not_have_trained(names: Collection[str], trained_sha256: str, model: str, folder: Path) -> None:
+def must_not_have_trained(names: Collection[str], trained: Collection[str], model: str, folder: Path) -> None:
     """Refuses data that a model was trained on, as far as its lineage tells.
 
     Args:
         names: All sha256 under which the data may stand in a lineage.
-        trained_sha256: What the model's lineage says.
+        trained: What the model's lineage says.
         model: Its name.
         folder: For the message.
 
     Raises:
         OriginError: It was trained on this data.
     """
-    if trained_sha256 in names:
+    if set(trained) & set(names):
         raise OriginError(f"{model} was trained on {folder}: judge it on data that it has not seen")

@@ -21,6 +21,9 @@ from walt_train.recipes.parts import AnyBackbone, EdgeBackbone, MmBackbone, Smal
 _MEAN_LEVEL = 114.0  # the letterbox's grey
 _LEVEL_SPREAD = 60.0
 _DIFFERENCE_SPREAD = 30.0
+_LEVELS = ("blue", "green", "red")
+_DIFFERENCE = ("blue changed", "green changed", "red changed")
+_PLACE = ("column", "row")
 _PLAIN_STAGES = 2
 """Stages of the edge backbone that are made of plain blocks: depthwise convolutions of large maps wait for memory."""
 
@@ -60,6 +63,7 @@ class PictureInput(nn.Module):
             has it where it is shown.
         columns: Place of every column, (1, 1, 1, W), -1..1.
         rows: Place of every row, (1, 1, H, 1), -1..1.
+        meanings: What each channel that comes out says.
         channels: How many come out: 3 to 8.
     """
 
@@ -71,7 +75,9 @@ class PictureInput(nn.Module):
         super().__init__()
         width, height = input_wh
         self.background, self.position = background, position
-        self.channels = 3 + 3 * background + 2 * position
+        difference = _DIFFERENCE if background else ()
+        self.meanings = (*_LEVELS, *difference, *(_PLACE if position else ()))
+        self.channels = len(self.meanings)
         self.register_buffer("plate", torch.full((3, height, width), _MEAN_LEVEL), persistent=background)
         self.register_buffer("columns", torch.linspace(-1, 1, width).view(1, 1, 1, -1), persistent=False)
         self.register_buffer("rows", torch.linspace(-1, 1, height).view(1, 1, -1, 1), persistent=False)

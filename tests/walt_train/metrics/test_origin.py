@@ -101,7 +101,7 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureF
     assert error.count("\n") == 1
 
 
-ONE = Contestant("one", "a" * 64, "b" * 64)
+ONE = Contestant("one", "a" * 64, ["b" * 64])
 
 
 def composed(clipart: Path, out: Path, split: Split) -> Path:
@@ -141,7 +141,7 @@ def test_the_same_pictures_are_recognised_whatever_their_folder(tmp_path: Path) 
         refuse_unfair(Contestant("eyes"), tmp_path / "here")
     name = read_origin(tmp_path / "here").content_sha256
     with pytest.raises(OriginError, match="one was trained on"):
-        refuse_unfair(Contestant("one", "", name), tmp_path / "here")
+        refuse_unfair(Contestant("one", "", [name]), tmp_path / "here")
 
 
 def test_evaluate_asks_what_a_model_was_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
