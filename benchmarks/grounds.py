@@ -76,7 +76,7 @@ def _varied(seed: int) -> Street:
     return Street(seed, preset=preset, light=("day", "day", "dusk")[seed % 3], size=sizes[seed % 5])
 
 
-STREETS = tuple(_varied(seed) for seed in range(31, 127))
+STREETS = tuple(_varied(seed) for seed in range(31, 91))
 MINED = (
     Street(31),
     Street(32, preset="busy", size="768x432"),

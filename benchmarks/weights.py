@@ -69,6 +69,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--workspace", type=Path, required=True, metavar="DIR", help="everything is made there, and gone on with")
     add("--prepare-only", action="store_true", help="render and mine, then stop; the folder can travel")
+    add("--train-only", action="store_true", help="stop at the checkpoint, which another machine exports and judges")
     add("--gpu", action="store_true", help="train on a GPU (default: the CPU)")
     add("--steps", type=int, metavar="N", help="optimiser steps (the recipe's epochs)")
     add("--batch", type=int, metavar="N", help="pictures a step (the recipe's)")
@@ -89,7 +90,11 @@ def _run(args: argparse.Namespace) -> int:
         )
         return 0
     steps = _QUICK_STEPS if args.quick and args.steps is None else args.steps
-    bundle = _bundle(root, data, _recipe(steps, args.batch, is_quick=args.quick), args)
+    checkpoint = _trained(root, data, _recipe(steps, args.batch, is_quick=args.quick), args)
+    if args.train_only:
+        sys.stdout.write(f"{checkpoint}\n")
+        return 0
+    bundle = _exported(root, checkpoint)
     sets = sum(len(data_sets_in(folder)) for folder in data)
     report = Report("weights", {"seed": args.seed, "data sets": sets, "steps": _steps(bundle)})
     report.add("ONNX file", len(Bundle.read(bundle).files[MODEL]) / 1e6, "MB", target=MOST_MB, better="lower")
@@ -113,13 +118,16 @@ def _recipe(steps: int | None, batch: int | None, *, is_quick: bool) -> Recipe:
     return msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, **changes))
 
 
-def _bundle(root: Path, data: Sequence[Path], recipe: Recipe, args: argparse.Namespace) -> Path:
-    """Trains and exports; goes on where it was interrupted."""
-    from walt_export.bundle import make_bundle
-
+def _trained(root: Path, data: Sequence[Path], recipe: Recipe, args: argparse.Namespace) -> Path:
+    """The checkpoint; goes on where it was interrupted."""
     gpus = count_gpus(1 if args.gpu else 0)
     out = root / "models" / f"{recipe.training.steps or 'whole'}-{args.seed}"
-    checkpoint = launch(Fit(tuple(data), recipe, args.seed, out, gpu=gpus > 0), processes=gpus)
+    return launch(Fit(tuple(data), recipe, args.seed, out, gpu=gpus > 0), processes=gpus)
+
+
+def _exported(root: Path, checkpoint: Path) -> Path:
+    from walt_export.bundle import make_bundle
+
     bundle = root / GENERAL_MODEL.name
     make_bundle(checkpoint, bundle)
     return bundle
