@@ -38,6 +38,8 @@ from walt_train.recipes.recipe import Recipe
 
 FPS = 10
 TRUTH_EVERY_S = 2.5
+_ADAPTING = 0.25
+"""Of a recipe's learning rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,18 @@ def _call(program: str, *words: str) -> None:
     subprocess.run([str(beside), *words], check=True, stdout=subprocess.DEVNULL)
 
 
-def shortened(recipe: Recipe, steps: int | None) -> Recipe:
-    """The recipe with another number of steps, if one is given."""
-    return recipe if steps is None else recipe.with_steps(steps)
+def shortened(recipe: Recipe, steps: int | None, batch: int | None = None) -> Recipe:
+    """The recipe with another number of steps, and of pictures in each, where they are given."""
+    recipe = recipe if steps is None else recipe.with_steps(steps)
+    training = recipe.training if batch is None else msgspec.structs.replace(recipe.training, batch=batch)
+    return msgspec.structs.replace(recipe, training=training)
+
+
+def adapting(recipe: Recipe) -> Recipe:
+    """The recipe for a network that knows much already: at the full rate it would first forget it."""
+    training = recipe.training
+    slower = msgspec.structs.replace(training, learning_rate=_ADAPTING * training.learning_rate)
+    return msgspec.structs.replace(recipe, training=slower)
 
 
 def train(recipe: Recipe, data: Path, seed: int, out: Path, start: Path | None = None) -> Path:

@@ -10,11 +10,10 @@ the bars lies beside the figures.
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
-from benchmarks.contest import QUICK, Ground, Method, Subject, gain, mean_iou, run_contest, shortened
+from benchmarks.contest import QUICK, Ground, Method, Subject, adapting, gain, mean_iou, run_contest, shortened
 from benchmarks.pictures import Bar, draw_bars
 from benchmarks.report import Report, arguments
 from walt_edge.contract.labels import Label
@@ -49,6 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of the training")
     parser.add_argument("--recipe", default="demo", help="without a method (demo)")
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
+    parser.add_argument("--batch", type=int, metavar="N", help="pictures a step (the recipe's)")
     parser.add_argument(
         "--start", type=Path, metavar="CHECKPOINT", help="one row more: WALT-Net that begins with these weights"
     )
@@ -59,14 +59,18 @@ def main() -> None:
     if args.quick:
         grounds, args.seeds, args.steps = [QUICK], [0], 3
     methods = {
-        title: Method(shortened(find_recipe(f"{args.recipe}:{name}" if name else args.recipe), args.steps))
+        title: Method(
+            shortened(find_recipe(f"{args.recipe}:{name}" if name else args.recipe), args.steps, args.batch)
+        )
         for title, name in METHODS.items()
     }
     if args.start is not None:
-        methods[ADAPTED] = dataclasses.replace(methods[OURS], start=args.start)
+        methods[ADAPTED] = Method(adapting(methods[OURS].recipe), start=args.start)
+    training = methods[OURS].recipe.training
     facts = {
         "recipe": args.recipe,
-        "steps": next(iter(methods.values())).recipe.training.steps,
+        "steps": training.steps,
+        "pictures a step": training.batch,
         "seeds": " ".join(map(str, args.seeds)),
         "streets": " ".join(str(ground.street) for ground in grounds),
     }

@@ -80,7 +80,7 @@ def _arguments() -> argparse.Namespace:
 def _run(args: argparse.Namespace) -> int:
     calm_threads()
     root: Path = args.workspace.resolve()
-    if args.prepare_only or not judged_on(root):
+    if args.prepare_only or not (args.train_only or judged_on(root)):
         prepare(root, is_quick=args.quick)
     data = learned_from(root)
     if args.prepare_only:
