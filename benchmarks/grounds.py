@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.streets import compress
 from walt_edge.camera import CameraError
-from walt_edge.capture.files import read_still
+from walt_edge.capture.stills import read_still
 from walt_edge.contract.clipart import FILE_NAME, ClipArtError, read_clipart, write_clipart
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.masks import decode_rle, encode_rle

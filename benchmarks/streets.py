@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 
-from walt_edge.capture.files import read_still
+from walt_edge.capture.stills import read_still
 
 _QUALITY = 85
 

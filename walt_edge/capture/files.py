@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Self
 
 import av
-import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -27,10 +26,10 @@ from numpy.typing import NDArray
 
 from walt_edge.camera import CameraError, CameraStats, Frame
 from walt_edge.capture.clock import boot_id
+from walt_edge.capture.stills import find_stills, read_still
 from walt_edge.contract.messages import Clock, Moment
 
 STILLS_FPS = 10.0
-STILL_SUFFIXES = (".jpg", ".jpeg", ".png")
 _DATE = re.compile(r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)[T_ -]?(\d\d)[:_.-]?(\d\d)[:_.-]?(\d\d)(?!\d)")
 _log = logging.getLogger(__name__)
 
@@ -201,40 +200,6 @@ class FolderCamera(_PlayedCamera):
     def close(self) -> None:
         """Ends the sequence."""
         self._paths = []
-
-
-def find_stills(path: Path) -> list[Path]:
-    """The stills of a folder, or of the folder `images` in it, in natural order.
-
-    Raises:
-        CameraError: There are none.
-    """
-    stills = list_stills(path)
-    if not stills and (path / "images").is_dir():
-        stills = list_stills(path / "images")
-    if not stills:
-        raise CameraError(f"{path} holds no {', '.join(STILL_SUFFIXES)} files: give a folder of frames or a video")
-    return stills
-
-
-def list_stills(folder: Path) -> list[Path]:
-    """The stills of a folder in natural order: runs of digits compare as numbers."""
-    stills = (p for p in folder.iterdir() if p.suffix.lower() in STILL_SUFFIXES and not p.name.startswith("."))
-    return sorted(
-        stills, key=lambda p: [(int(s), "") if s.isdigit() else (-1, s) for s in re.split(r"(\d+)", p.name)]
-    )
-
-
-def read_still(path: Path) -> NDArray[np.uint8]:
-    """The (H, W, 3) uint8 BGR picture in a file; raises CameraError if there is none."""
-    try:
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error) as error:
-        raise CameraError(f"{path} cannot be read ({error}): replace or remove it") from error
-    if bgr is None:
-        raise CameraError(f"{path} is not an image that can be decoded: replace or remove it")
-    return np.asarray(bgr, dtype=np.uint8)
 
 
 def _checked_fps(fps: float | None) -> float | None:

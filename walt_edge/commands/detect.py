@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from walt_edge.amodal_pictures import AmodalPictures
 from walt_edge.camera import CameraError, Frame, open_camera
-from walt_edge.capture.files import STILL_SUFFIXES, find_stills, read_still
+from walt_edge.capture.stills import STILL_SUFFIXES, find_stills, read_still
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.files import check_out
 from walt_edge.contract.predictions import FramePrediction, Predictions, frame_prediction, write_predictions

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from walt_edge.capture.files import find_stills
+from walt_edge.capture.stills import find_stills
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.predictions import FramePrediction, Predictions, frame_prediction
 from walt_edge.vision.plate import Image

@@ -12,7 +12,7 @@ import pytest
 
 from tests.walt_train.mining.archives import FPS, WH, street
 from walt_edge.camera import CameraError
-from walt_edge.capture.files import read_still
+from walt_edge.capture.stills import read_still
 from walt_edge.contract.clipart import ClipArt, read_clipart
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.labels import Label

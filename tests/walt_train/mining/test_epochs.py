@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.material import shared_data
-from walt_edge.capture.files import read_still
+from walt_edge.capture.stills import read_still
 from walt_train.mining.epochs import Placed, Pose, Poses, register
 
 Image = NDArray[np.uint8]
