@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import msgspec
 
-from benchmarks.contest import FPS, QUICK, Ground, Method, Subject, gain, mean_iou, run_contest, shortened
+from benchmarks.contest import FPS, QUICK, Ground, Method, Subject, gain, mean_iou, run_contest, shortened, trained_on
 from benchmarks.pictures import Bar, draw_bars
 from benchmarks.report import Report, arguments
 from walt_edge.contract.clipart import Clip, read_clipart, write_clipart
@@ -48,7 +48,7 @@ _COMPOSITES: Mapping[str, dict[str, Any]] = {
 def main() -> None:
     """Trains, judges, prints a table, writes JSON and a picture."""
     parser = arguments(__doc__)
-    parser.add_argument("--streets", type=int, nargs="+", default=[9001], metavar="SEED")
+    parser.add_argument("--streets", type=int, nargs="+", default=[9002], metavar="SEED")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of the training")
     parser.add_argument("--recipe", default="demo", help="what is changed (demo)")
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
@@ -73,6 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = args.keep or Path(folder)
         subjects = run_contest(chosen, grounds, args.seeds, root, parallel=args.parallel)
+        report.facts["trained on"] = trained_on(root)
     _rows(report, subjects)
     report.finish(args.out)
     if args.out is not None:

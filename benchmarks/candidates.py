@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from walt_edge.privacy import Anonymiser
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.watcher import Watcher
 from walt_train.mining.confidence import evidence
+from walt_train.mining.crowds import mine_crowd
+from walt_train.mining.instances import InstanceTeacher
 from walt_train.rwalt.dataset import render
 from walt_train.rwalt.street import Street, StreetConfig
 
@@ -80,13 +83,22 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     candidates: list[Candidate]
 
 
-def collect(config: StreetConfig, cache: Path | None) -> Watched:
-    """Renders and watches a street in memory; what `cache` holds already is read instead."""
-    path = None if cache is None else cache / f"{config.seed}-{config.preset}-{config.frames}-{config.shapes}.json"
+def collect(config: StreetConfig, cache: Path | None, teacher: InstanceTeacher | None = None) -> Watched:
+    """Renders and watches a street in memory; what `cache` holds already is read instead.
+
+    Args:
+        config: The street.
+        cache: A folder.
+        teacher: A network that watches; None lets the eyes that need no weights watch.
+    """
+    eyes = "" if teacher is None else f"-{teacher.name}"
+    name = f"{config.seed}-{config.preset}-{config.frames}-{config.shapes}{eyes}.json"
+    path = None if cache is None else cache / name
     if path is not None and path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=Watched)
     street = Street(config)
-    watched = watch(street.camera_name, (Picture(frame.bgr, frame.annotations) for frame in render(street)))
+    pictures = (Picture(frame.bgr, frame.annotations) for frame in render(street))
+    watched = watch(street.camera_name, pictures) if teacher is None else look(street, list(pictures), teacher)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, msgspec.json.encode(watched))
@@ -111,15 +123,58 @@ def watch(camera: str, pictures: Iterable[Picture]) -> Watched:
     return Watched(camera=camera, ever_whole=sorted(_ever_whole(truths, began)), candidates=candidates)
 
 
-def frame_of(header: CropHeader) -> int:
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A street as a source of mining."""
+
+    pictures: list[Picture]
+    fps: float
+
+    @property
+    def frame_wh(self) -> tuple[int, int]:
+        height, width = self.pictures[0].bgr.shape[:2]
+        return width, height
+
+    def frames(self) -> Iterator[Frame]:
+        """All of them."""
+        return _frames(self.pictures, [], self.fps)
+
+
+def look(street: Street, pictures: list[Picture], teacher: InstanceTeacher) -> Watched:
+    """Mines as `walt-train mine --teacher FILE.walt` does, but for the threshold."""
+    source = _Rendered(pictures, street.config.fps)
+    mined = mine_crowd(
+        source,
+        camera=street.camera_name,
+        anonymiser=Anonymiser(),
+        detector=teacher,
+        progress=lambda: None,
+        keep_doubtful=True,
+    )
+    truths = [picture.truth for picture in pictures]
+    headers = [one.envelope.header for one in mined.sealed]
+    crops = [header for header in headers if isinstance(header, CropHeader)]
+    settings = WatchSettings()
+    found = [_candidate(header, truths[frame_of(header, source.fps)], settings) for header in crops]
+    # What never moves is no object for whom it is a part of the empty scene, and counts for neither side.
+    moved = {int(a["track_id"]) for truth in truths for a in truth if not a["stationary"]}
+    parked = {int(a["track_id"]) for truth in truths for a in truth} - moved
+    return Watched(
+        camera=street.camera_name,
+        ever_whole=sorted(_ever_whole(truths, 0, round(WHOLE_FRAMES_MIN * source.fps / FPS))),
+        candidates=[one for one in found if one.object not in parked],
+    )
+
+
+def frame_of(header: CropHeader, fps: float = FPS) -> int:
     """The number of the frame that a crop was taken from."""
-    return round(header.captured.media_time_s * FPS)
+    return round(header.captured.media_time_s * fps)
 
 
-def _frames(pictures: Iterable[Picture], truths: list[Truth]) -> Iterator[Frame]:
+def _frames(pictures: Iterable[Picture], truths: list[Truth], fps: float = FPS) -> Iterator[Frame]:
     for index, picture in enumerate(pictures):
         truths.append(picture.truth)
-        time_s = index / FPS
+        time_s = index / fps
         moment = Moment(
             utc_us=round(time_s * 1e6),
             boot_id="bench",
@@ -172,10 +227,10 @@ def _boxes_touch(xywh: list[float], xyxy: tuple[float, ...]) -> bool:
     return x < xyxy[2] and y < xyxy[3] and x + width > xyxy[0] and y + height > xyxy[1]
 
 
-def _ever_whole(truths: list[Truth], began: int) -> set[int]:
+def _ever_whole(truths: list[Truth], began: int, frames_min: int = WHOLE_FRAMES_MIN) -> set[int]:
     frames: dict[int, int] = defaultdict(int)
     for truth in truths[began:]:
         for annotation in truth:
             if not annotation["stationary"] and annotation["area"] >= AREA_MIN_PX and is_whole(annotation):
                 frames[int(annotation["track_id"])] += 1
-    return {track for track, count in frames.items() if count >= WHOLE_FRAMES_MIN}
+    return {track for track, count in frames.items() if count >= max(1, frames_min)}

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.report import machine
 from benchmarks.streets import compress
 from walt_train.data import open_samples
 from walt_train.engine.checkpoint import load_model
@@ -38,6 +39,7 @@ from walt_train.recipes.recipe import Recipe
 
 FPS = 10
 TRUTH_EVERY_S = 2.5
+_MACHINE = "machine.json"
 _ADAPTING = 0.25
 """Of a recipe's learning rate."""
 
@@ -180,6 +182,25 @@ def mean_iou(cases: Iterable[Case], gamma: float, kind: str) -> tuple[float, int
     return (float(np.mean(values)) if values else float("nan")), len(values)
 
 
+def each_once(cases: Iterable[Case], gamma: float) -> list[Case]:
+    """One case for each physical object at γ, with the means of its own.
+
+    Who stands half hidden for minutes is a case in every frame, and would outvote all others together.
+    """
+    grouped: dict[str, list[Case]] = {}
+    for case in cases:
+        if case.occlusion >= gamma:
+            grouped.setdefault(case.object, []).append(case)
+    return [
+        msgspec.structs.replace(
+            own[0],
+            box_iou=float(np.mean([case.box_iou for case in own])),
+            mask_iou=float(np.mean([case.mask_iou for case in own])),
+        )
+        for own in grouped.values()
+    ]
+
+
 def gain(one: Sequence[Case], other: Sequence[Case], gamma: float, kind: str) -> tuple[float, Interval | None]:
     """`one` minus `other` on the same cases, points, with its paired 95 % interval by physical object."""
     others = {(case.object, *case.truth): case for case in other}
@@ -251,6 +272,12 @@ def _each(calls: Sequence[Call], parallel: int) -> Iterator[AmodalIou]:
         yield from pool.map(_one, calls)
 
 
+def trained_on(root: Path) -> str:
+    """The machines of all trainings that lie there: figures may be drawn up on another one."""
+    facts = [json.loads(path.read_text()) for path in root.glob(f"*/models/*/{_MACHINE}")]
+    return "; ".join(sorted({", ".join(f"{key} {value}" for key, value in one.items()) for one in facts}))
+
+
 def _take_share(shares: Queue[list[int]]) -> None:
     os.sched_setaffinity(0, shares.get())
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -263,7 +290,9 @@ def _one(call: Call) -> AmodalIou:
     if not found.is_file():
         clips = _clips(name, method, ground, root)
         checkpoint = train(method.recipe, clips, seed, out, method.start)
-        found.write_bytes(msgspec.json.encode(judge(checkpoint, ground.truth(root), training=[clips])))
+        result = judge(checkpoint, ground.truth(root), training=[clips])
+        found.with_name(_MACHINE).write_text(json.dumps(machine()))
+        found.write_bytes(msgspec.json.encode(result))
     return msgspec.json.decode(found.read_bytes(), type=AmodalIou)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import QUICK, Ground, Method, Subject, gain, mean_iou, run_contest, shortened
+from benchmarks.contest import QUICK, Ground, Method, Subject, gain, mean_iou, run_contest, shortened, trained_on
 from benchmarks.naive import quality, sample_naively
 from benchmarks.pictures import Curve, draw_curves
 from benchmarks.report import Report, arguments
@@ -49,6 +49,7 @@ def main() -> None:
         recipe = find_recipe(args.recipe)
         found = {steps: _contest(shortened(recipe, steps), grounds, seeds, root, args.parallel) for steps in budgets}
         _materials(report, grounds, root)
+        report.facts["trained on"] = trained_on(root)
     for steps, subjects in found.items():
         _rows(report, steps, subjects)
     _catching_up(report, found)
@@ -65,7 +66,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = arguments(__doc__)
-    parser.add_argument("--streets", type=int, nargs="+", default=[9001], metavar="SEED")
+    parser.add_argument("--streets", type=int, nargs="+", default=[9002], metavar="SEED")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of the training")
     parser.add_argument("--budgets", type=int, nargs="+", default=[100, 200, 400, 800], metavar="N", help="steps")
     parser.add_argument("--recipe", default="demo", help="what learns (demo)")

@@ -15,6 +15,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
 _HEAD = ("| benchmark | what | measured | target |", "|---|---|---|---|")
+_MANY = 60
+"""Rows of a file from which on only those with a target are shown."""
 BEGIN, END = "<!-- figures: python -m benchmarks.readme -->", "<!-- end of figures -->"
 
 
@@ -23,11 +25,22 @@ def figures(results: Path) -> str:
     contents = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
     rows = [(name, row) for name, content in contents.items() for row in content["rows"]]
     asked = [_row(*pair) for pair in rows if pair[1].get("target") is not None]
-    beside = [_row(*pair) for pair in rows if pair[1].get("target") is None]
+    few = [name for name, content in contents.items() if len(content["rows"]) <= _MANY]
+    beside = [_row(*pair) for pair in rows if pair[1].get("target") is None and pair[0] in few]
+    many = [f"All of [{name}](docs/benchmarks/{name}.json)." for name in contents if name not in few]
     machines = sorted({_machine(content["machine"]) for content in contents.values()})
+    trained = [
+        f"Trainings of {name} ran on: {content['run']['trained on']}."
+        for name, content in contents.items()
+        if "trained on" in content.get("run", {})
+    ]
     folded = ["<details><summary>What was measured beside that: limits, peers, facts</summary>", "", *_HEAD, *beside]
     return "\n".join(
-        [*_HEAD, *asked, "", *folded, "", "</details>", "", *(f"Measured on: {machine}." for machine in machines)]
+        [
+            *(*_HEAD, *asked, "", *folded, "", *many, "", "</details>", ""),
+            *(f"Measured on: {machine}." for machine in machines),
+            *trained,
+        ]
     )
 
 
@@ -43,7 +56,9 @@ def _number(value: float) -> str:
 
 
 def _machine(facts: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in facts.items() if key in ("cpu", "cores", "python", "system"))
+    return ", ".join(
+        f"{key} {value}" for key, value in facts.items() if key in ("cpu", "cores", "gpu", "python", "system")
+    )
 
 
 def replaced(readme: str, table: str) -> str:

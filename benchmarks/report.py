@@ -93,12 +93,19 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 def machine() -> dict[str, str | int]:
     """What the figures were measured on."""
+    gpu = _gpu()
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
+        **({"gpu": gpu} if gpu else {}),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+def _gpu() -> str:
+    torch = sys.modules.get("torch")  # what does not use it need not wait for its import
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else ""
 
 
 def _cpu() -> str:

@@ -13,7 +13,19 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.contest import QUICK, Ground, Method, Subject, adapting, gain, mean_iou, run_contest, shortened
+from benchmarks.contest import (
+    QUICK,
+    Ground,
+    Method,
+    Subject,
+    adapting,
+    each_once,
+    gain,
+    mean_iou,
+    run_contest,
+    shortened,
+    trained_on,
+)
 from benchmarks.pictures import Bar, draw_bars
 from benchmarks.report import Report, arguments
 from walt_edge.contract.labels import Label
@@ -78,6 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = args.keep or Path(folder)
         subjects = run_contest(methods, grounds, args.seeds, root, parallel=args.parallel)
+        report.facts["trained on"] = trained_on(root)
     _rows(report, subjects)
     _large(report, subjects, is_quick=args.quick)
     _differences(report, subjects, is_quick=args.quick)
@@ -101,6 +114,11 @@ def _rows(report: Report, subjects: list[Subject]) -> None:
             )
             if subject.name in PAPER:
                 report.add(f"{what}, the paper on its own data", PAPER[subject.name][place], "points")
+        for gamma in GAMMAS:
+            once = each_once(cases, gamma)
+            if once:
+                what = f"{subject.name}: mask IoU at γ = {gamma:g}, each of {len(once)} objects once"
+                report.add(what, mean_iou(once, gamma, "mask")[0], "points")
         report.add(f"{subject.name}: false boxes a frame", subject.false_boxes(), better="lower")
 
 
@@ -135,6 +153,11 @@ def _differences(report: Report, subjects: list[Subject], *, is_quick: bool) -> 
             low = 0.0 if goal is not None else None
             report.add(f"{what}, lower end of 95 %, paired by object", interval[0], "points", target=low)
             report.add(f"{what}, upper end", interval[1], "points")
+        points, interval = gain(each_once(ours, gamma), each_once(others[best], gamma), gamma, "mask")
+        if interval is not None:
+            report.add(f"{what}, each object once", points, "points")
+            report.add(f"{what}, each object once, lower end of 95 %", interval[0], "points")
+            report.add(f"{what}, each object once, upper end", interval[1], "points")
 
 
 def _draw(subjects: list[Subject], path: Path) -> None:

@@ -54,6 +54,22 @@ def assemble(
     Raises:
         InstancesError: Shapes disagree or a number is not finite.
     """
+    return choose(boxes_xyxy, scores, labels, maps, scale=scale, frame_wh=frame_wh, score_threshold=score_threshold)[
+        0
+    ]
+
+
+def choose(
+    boxes_xyxy: _Floats,
+    scores: _Floats,
+    labels: NDArray[np.int64],
+    maps: _Floats,
+    *,
+    scale: float,
+    frame_wh: tuple[int, int],
+    score_threshold: float,
+) -> tuple[AmodalInstances, _Indices]:
+    """As `assemble`; with the place of each instance among the candidates."""
     _check(boxes_xyxy, scores, labels, maps)
     # In double precision: a box's edge decides whether a pixel's centre lies inside.
     boxes = boxes_xyxy.astype(np.float64) / scale
@@ -64,7 +80,7 @@ def assemble(
     order = ranked[inside[ranked]]
     kept, layers = _suppress(boxes[order], clipped[order], labels[order], maps[order], frame_wh)
     chosen = order[kept]
-    return AmodalInstances(
+    instances = AmodalInstances(
         frame_wh,
         clipped[chosen],
         labels[chosen].astype(np.int64),
@@ -73,6 +89,7 @@ def assemble(
         tuple(masks[OCCLUDER] for masks in layers),
         tuple(masks[OCCLUDED] for masks in layers),
     )
+    return instances, chosen
 
 
 def paste(box_xyxy: NDArray[np.float64], maps: _Floats, frame_wh: tuple[int, int]) -> list[PatchMask]:

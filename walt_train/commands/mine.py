@@ -33,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", required=True, type=Path, metavar="DIR", help="folder for clipart.json, its images and overview.jpg")
     add("--camera", metavar="NAME", help="the camera's name (default: the source's, or that of the folder of all)")
-    add("--teacher", default=MOTION, metavar="WHO", help="motion, FILE.onnx or mmdet:CONFIG:CHECKPOINT (motion)")
+    add(
+        "--teacher",
+        default=MOTION,
+        metavar="WHO",
+        help="motion, general (the package's weights), FILE.walt, FILE.onnx or mmdet:CONFIG:CHECKPOINT (motion)",
+    )
     add(
         "--stills", action="store_true", help="folders hold stills that lie minutes apart (dated ones are recognised)"
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from walt_edge.contract.messages import CropHeader
 from walt_train.mining import gates, identity
-from walt_train.mining.confidence import ConfidenceError, calibrate, evidence
+from walt_train.mining.confidence import ConfidenceError, calibrate, coefficients_of, evidence
 from walt_train.mining.pieces import ClipPiece
 from walt_train.mining.posts import CUT, Posts
 from walt_train.mining.recordings import Trail
@@ -91,6 +91,6 @@ def _taken(piece: ClipPiece, number: int, parts: Mapping[str, float]) -> Chosen:
     joined = own | {name: round(part, 4) for name, part in parts.items()} | {CUT: min(own.get(CUT, 1.0), parts[CUT])}
     header = msgspec.structs.replace(piece.header, confidence_parts=joined)
     try:
-        return Chosen(piece, header, number, calibrate(evidence(header)))
+        return Chosen(piece, header, number, calibrate(evidence(header), coefficients_of(header.origin.model)))
     except ConfidenceError:  # while none is fitted
         return Chosen(piece, header, number, None)

@@ -18,7 +18,9 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.masks import decode_rle
 from walt_edge.contract.messages import CropHeader
 
-FILE_NAME = "confidence.json"
+FILE_NAME, INSTANCES_FILE = "confidence.json", "confidence-instances.json"
+INSTANCES = "instances-1"
+"""How the model of clips begins that a WALT-Net chose: other parts are known of them."""
 FLOOR = 0.02
 """A part below this says no more than this: its logarithm stays finite."""
 _AREA_SURE_PX = 8192.0
@@ -57,12 +59,12 @@ def doubt(part: float) -> float:
 
 def evidence(header: CropHeader) -> dict[str, float]:
     """All that speaks for a crop, each 0..1: its own parts, how sure its class is, and how large it is."""
-    area = int(decode_rle(header.mask).sum())
-    return {
-        **header.confidence_parts,
-        "class": header.score,
-        "size": min(1.0, max(1, area) / _AREA_SURE_PX),
-    }
+    return whole_evidence(header.confidence_parts, header.score, int(decode_rle(header.mask).sum()))
+
+
+def whole_evidence(parts: Mapping[str, float], score: float, area_px: int) -> dict[str, float]:
+    """The same before there is a header: parts, score of the class, area of the mask."""
+    return {**parts, "class": score, "size": min(1.0, max(1, area_px) / _AREA_SURE_PX)}
 
 
 def calibrate(parts: Mapping[str, float], coefficients: Coefficients | None = None) -> float:
@@ -70,7 +72,7 @@ def calibrate(parts: Mapping[str, float], coefficients: Coefficients | None = No
 
     Args:
         parts: `CropHeader.confidence_parts`, or better `evidence(header)`.
-        coefficients: Instead of the package's own.
+        coefficients: Of whoever chose it: `coefficients_of`; None are those of motion.
     """
     odds = (coefficients or package_coefficients()).log_odds(parts)
     return 1.0 / (1.0 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1.0 + math.exp(odds))
@@ -85,13 +87,18 @@ def explain(parts: Mapping[str, float], coefficients: Coefficients | None = None
     return sorted(shares, key=lambda pair: -pair[1])
 
 
+def coefficients_of(model: str) -> Coefficients:
+    """Those for clips of a model, as `Origin.model` names it."""
+    return package_coefficients(INSTANCES_FILE if model.startswith(INSTANCES) else FILE_NAME)
+
+
 @cache
-def package_coefficients() -> Coefficients:
+def package_coefficients(name: str = FILE_NAME) -> Coefficients:
     """Those that come with the package; raises ConfidenceError where they are missing or malformed."""
     try:
-        data = files(__package__).joinpath(FILE_NAME).read_bytes()
+        data = files(__package__).joinpath(name).read_bytes()
         return msgspec.json.decode(data, type=Coefficients)
     except (OSError, msgspec.DecodeError) as error:
         raise ConfidenceError(
-            f"{FILE_NAME} of {__package__} cannot be read: {error}; fit it by python -m benchmarks.mining --fit"
+            f"{name} of {__package__} cannot be read: {error}; fit it by python -m benchmarks.mining --fit"
         ) from error

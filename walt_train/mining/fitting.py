@@ -6,6 +6,7 @@ one view of each object that would be taken, for taking the surest of several vi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from walt_edge.vision.sightings import Reason
 from walt_train.mining.confidence import Coefficients, doubt
 
 Floats = NDArray[np.float64]
-NAMES = (*(reason.value for reason in Reason if reason is not Reason.NOT_BEST), "class", "size")
 _RIDGE = 0.02
 
 
@@ -40,27 +39,31 @@ class Example:
 
 def fit(examples: Sequence[Example]) -> Coefficients:
     """Weights of at least 0, ridge-regularised, by maximum likelihood; the threshold is left at one half."""
-    doubts = np.array([[doubt(one.parts.get(name, 1.0)) for name in NAMES] for one in examples])
+    names = sorted({name for one in examples for name in one.parts})
+    doubts = np.array([[doubt(one.parts.get(name, 1.0)) for name in names] for one in examples])
     truths = np.array([one.whole for one in examples], float)
     keys = [(one.camera, one.object) for one in examples]
-    counts = {key: keys.count(key) for key in set(keys)}
+    counts = Counter(keys)
     shares = np.array([1 / counts[key] for key in keys])
     bias, weights = _logistic(doubts, truths, shares)
     odds = bias - doubts @ weights
-    best = [index for index in range(len(keys)) if index == _surest(index, keys, odds)]
+    best = _surest(keys, odds)
     level, slope = _logistic(-odds[best, None], truths[best], np.ones(len(best)))
     return Coefficients(
         bias=round(float(level + slope[0] * bias), 4),
-        weights={name: round(float(slope[0] * w), 4) for name, w in zip(NAMES, weights, strict=True) if w > 1e-4},
+        weights={name: round(float(slope[0] * w), 4) for name, w in zip(names, weights, strict=True) if w > 1e-4},
         threshold=0.5,
         objects=len(best),
     )
 
 
-def _surest(index: int, keys: Sequence[tuple[str, int]], odds: Floats) -> int:
-    """The first of the surest views of the object that a view shows."""
-    own = [i for i, key in enumerate(keys) if key == keys[index]]
-    return max(own, key=lambda i: (odds[i], -i))
+def _surest(keys: Sequence[tuple[str, int]], odds: Floats) -> list[int]:
+    """Of each object the first of its surest views."""
+    best: dict[tuple[str, int], int] = {}
+    for index, key in enumerate(keys):
+        if key not in best or odds[index] > odds[best[key]]:
+            best[key] = index
+    return list(best.values())
 
 
 def _logistic(doubts: Floats, truths: Floats, shares: Floats) -> tuple[float, Floats]:

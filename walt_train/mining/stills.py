@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -115,12 +116,19 @@ def mine_stills(
         frame_wh=source.frame_wh,
     )
     numbers = itertools.count(1)
-    for epoch in _epochs(source, mined.rejected):
-        _Lot(epoch, origin, anonymiser, detector, numbers).mine(source, mined, progress)
+    for epoch in find_epochs(source, mined.rejected):
+        Lot(epoch, origin, anonymiser, detector, numbers).mine(source, mined, progress)
     return mined
 
 
-def _epochs(source: Source, rejected: Counter[str]) -> list[Epoch]:
+class Frames(Protocol):
+    """What is looked at, twice: all frames of a source, or some of them."""
+
+    def frames(self) -> Iterator[Frame]:
+        """In order, the same each time."""
+
+
+def find_epochs(source: Frames, rejected: Counter[str]) -> list[Epoch]:
     """The stills by pose, each pose with its plate; poses with too few stills are counted and left out."""
     known = Poses()
     poses: list[dict[int, Pose]] = []
@@ -147,7 +155,7 @@ def _epochs(source: Source, rejected: Counter[str]) -> list[Epoch]:
     return epochs
 
 
-class _Lot:
+class Lot:
     """One pose of the camera: its stills, looked at one after another."""
 
     def __init__(
@@ -168,7 +176,7 @@ class _Lot:
         self._candidates: list[Candidate] = []
         self._plates: tuple[list[Image], list[Mask | None]] = ([], [])
 
-    def mine(self, source: Source, mined: Mined, progress: Callable[[], object]) -> None:
+    def mine(self, source: Frames, mined: Mined, progress: Callable[[], object]) -> None:
         """Looks at every still of the pose and adds what was found."""
         newest: Moment | None = None
         for number, frame in enumerate(source.frames()):
@@ -181,9 +189,13 @@ class _Lot:
         plate = self._plate(newest)
         mined.sealed.append(plate)
         self._seal_frames(mined, plate)
+        self._finish(mined, plate.id)
+
+    def _finish(self, mined: Mined, plate_id: str) -> None:
+        """Seals what is whole, now that all has been seen."""
         stayed = self._stayed()
         for place, candidate in enumerate(self._candidates):
-            self._seal(candidate, place in stayed, mined, plate.id)
+            self._seal(candidate, place in stayed, mined, plate_id)
 
     def _stayed(self) -> set[int]:
         """Places of the candidates that stood there in another still too."""
@@ -201,7 +213,7 @@ class _Lot:
     def _look_at(self, number: int, frame: Frame) -> None:
         bgr, shown = self._epoch.places[number].warp(frame.bgr)
         seen = look(bgr, self._epoch.plate, _SETTINGS)
-        sightings = self._judged(bgr, seen, shown)
+        sightings = self._judged(bgr, seen, shown, frame.captured)
         image = self._anonymiser(bgr, sightings, seen.motion.moving & ~_under(sightings, seen.motion.moving))
         if len(self._plates[0]) < SAMPLES:
             self._plates[0].append(image.bgr)
@@ -211,9 +223,13 @@ class _Lot:
             return
         for sighting in sightings:
             if sighting.label is not None:
-                self._candidates.append(_candidate(sighting, image, frame.captured))
+                self._keep(sighting, image, frame.captured)
 
-    def _judged(self, bgr: Image, seen: Look, shown: Mask) -> list[Sighting]:
+    def _keep(self, sighting: Sighting, image: AnonymisedImage, captured: Moment) -> None:
+        self._candidates.append(cut_out(sighting, image, captured))
+
+    def _judged(self, bgr: Image, seen: Look, shown: Mask, captured: Moment) -> list[Sighting]:
+        """One sighting for everything that the still shows; those with a class are candidates."""
         height, width = seen.motion.moving.shape
         painted = unoccluded.label_map([outline.patch for outline in seen.outlines], height, width)
         detections = self._detector(bgr) if self._detector else None
@@ -289,45 +305,64 @@ class _Lot:
         seen, label = candidate.sighting, candidate.sighting.label
         assert label is not None
         parts = {Reason(name): part for name, part in seen.confidence_parts}
-        x0, y0, x1, y1 = seen.silhouette.box_xyxy
+        _, y0, _, y1 = seen.silhouette.box_xyxy
         ratio = self._sizes.ratio(label, y1, y1 - y0, seen.silhouette.area)
         parts = weakest(parts, unoccluded.size_parts(ratio, label, _SETTINGS))
         parts[Reason.SHORT_TRACK] = 1.0 if stayed else _LONE
-        limit = _SETTINGS.filled_max_vehicle if label is Label.VEHICLE else _SETTINGS.filled_max
         outcome = unoccluded.verdict(parts, _SETTINGS)
         mined.objects += 1
-        if outcome.reasons or candidate.filled > limit:
+        if outcome.reasons or candidate.filled > filled_max(label):
             mined.rejected[(outcome.reasons or (Reason.MERGED,))[0].value] += 1
             return
+        told = {reason.value: part for reason, part in parts.items()}
+        stood = (candidate.captured.utc_us, candidate.captured.utc_us)
+        mined.sealed.append(self._sealed(candidate, outcome.confidence, told, stood, plate_id))
+
+    def _sealed(
+        self,
+        candidate: Candidate,
+        confidence: float,
+        parts: dict[str, float],
+        stood_us: tuple[int, int] | None,
+        plate_id: str,
+    ) -> SealedEnvelope:
+        seen = candidate.sighting
+        assert seen.label is not None
         height, width = candidate.image.bgr.shape[:2]
         x, y = candidate.crop_xy
-        captured = candidate.captured
+        x0, y0, x1, y1 = map(float, seen.silhouette.box_xyxy)
         header = CropHeader(
             origin=self._origin,
-            captured=captured,
-            box_xyxy=(float(x0), float(y0), float(x1), float(y1)),
-            label=label,
+            captured=candidate.captured,
+            box_xyxy=(x0, y0, x1, y1),
+            label=seen.label,
             score=seen.score,
-            unoccluded_confidence=outcome.confidence,
-            confidence_parts={reason.value: part for reason, part in parts.items()},
+            unoccluded_confidence=confidence,
+            confidence_parts=parts,
             track_id=seen.track_id,
-            stationary_us=(captured.utc_us, captured.utc_us),
+            stationary_us=stood_us,
             ground_xy=seen.ground_xy,
             crop_xy=candidate.crop_xy,
             mask=encode_rle(seen.silhouette.window((x, y, x + width, y + height))),
             plate=plate_id,
             holdout=False,
         )
-        mined.sealed.append(seal(header, candidate.image))
+        return seal(header, candidate.image)
 
 
-def _candidate(sighting: Sighting, image: AnonymisedImage, captured: Moment) -> Candidate:
+def cut_out(sighting: Sighting, image: AnonymisedImage, captured: Moment) -> Candidate:
+    """The crop around a sighting."""
     height, width = image.bgr.shape[:2]
     x0, y0, x1, y1 = sighting.silhouette.box_xyxy
     margin = max(_SETTINGS.margin_min_px, round(_SETTINGS.margin_fraction * max(x1 - x0, y1 - y0)))
     box = (max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin))
     filled = image.filled_fraction(sighting.silhouette)
     return Candidate(sighting, image.crop(box, sighting.silhouette), (box[0], box[1]), captured, filled)
+
+
+def filled_max(label: Label) -> float:
+    """The most of an object that the anonymiser may have filled, 0..1."""
+    return _SETTINGS.filled_max_vehicle if label is Label.VEHICLE else _SETTINGS.filled_max
 
 
 def _crispness(patch: PatchMask, bgr: Image) -> float:

@@ -1,6 +1,6 @@
-"""Teachers by name: an ONNX detector, an mmdet checkpoint; all answer to `walt_edge.runtimes.Teacher`.
+"""Teachers by name: a WALT-Net, an ONNX detector, an mmdet checkpoint; all answer to `walt_edge.runtimes.Teacher`.
 
-Motion is the teacher of all mining, whether another one is asked beside it or not.
+Detectors are asked beside motion. A WALT-Net tells objects apart by itself and is followed (`crowds`).
 """
 
 from __future__ import annotations
@@ -8,17 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from walt_edge.contract.errors import UsageError
+from walt_edge.packaged import general_model
 from walt_edge.runtimes import Teacher
 
 MOTION = "motion"
 """The teacher that needs no weights."""
+GENERAL = "general"
+"""The general weights of the package."""
 
 
 def open_teacher(spec: str) -> Teacher | None:
     """The teacher of a name, who is asked beside motion; None for motion alone.
 
     Args:
-        spec: `motion`, `FILE.onnx` or `mmdet:CONFIG:CHECKPOINT`.
+        spec: `motion`, `general`, `FILE.walt`, `FILE.onnx` or `mmdet:CONFIG:CHECKPOINT`.
 
     Raises:
         UsageError: No such kind of teacher, or what it needs is not installed.
@@ -26,6 +29,10 @@ def open_teacher(spec: str) -> Teacher | None:
     """
     if spec == MOTION:
         return None
+    if spec == GENERAL or spec.endswith(".walt"):
+        from walt_train.mining.instances import InstanceTeacher
+
+        return InstanceTeacher.read(general_model() if spec == GENERAL else Path(spec))
     if spec.endswith(".onnx"):
         from walt_edge.runtimes.onnx_detector import OnnxDetector  # an extra: only where asked for
 
@@ -34,7 +41,9 @@ def open_teacher(spec: str) -> Teacher | None:
     config, _, checkpoint = rest.partition(":")
     if kind == "mmdet" and config and checkpoint:
         return _mmdet(Path(config), Path(checkpoint))
-    raise UsageError(f"no teacher '{spec}': give motion, a FILE.onnx, or mmdet:CONFIG:CHECKPOINT")
+    raise UsageError(
+        f"no teacher '{spec}': give motion, general, a FILE.walt, a FILE.onnx, or mmdet:CONFIG:CHECKPOINT"
+    )
 
 
 def _mmdet(config: Path, checkpoint: Path) -> Teacher:

@@ -19,6 +19,8 @@ from walt_edge.faces import find_faces
 from walt_edge.privacy import Anonymiser
 from walt_edge.vision.drift import MovingCameraError
 from walt_edge.vision.static_occluders import OccluderCounts
+from walt_train.mining.crowds import mine_crowd
+from walt_train.mining.instances import InstanceTeacher
 from walt_train.mining.recordings import Mined, TooFewFramesError, mine_recording
 from walt_train.mining.records import SourceRecord
 from walt_train.mining.sources import Source
@@ -113,15 +115,23 @@ def mine_source(task: Task, progress: Callable[[], object] = lambda: None) -> Pa
     if is_done(task):
         return task.folder
     anonymiser = Anonymiser(find_faces())
-    mine = mine_stills if task.source.stills else mine_recording
-    detector = open_teacher(task.teacher)
     unusable = ""
     try:
-        mined = mine(task.source, camera=task.camera, anonymiser=anonymiser, detector=detector, progress=progress)
+        mined = _mined(task, anonymiser, progress)
     except _UNUSABLE as error:
         mined, unusable = Mined(), str(error)
         _log.warning("%s gives nothing: %s", task.source.name, error)
     return _write(task, mined, unusable)
+
+
+def _mined(task: Task, anonymiser: Anonymiser, progress: Callable[[], object]) -> Mined:
+    detector = open_teacher(task.teacher)
+    if isinstance(detector, InstanceTeacher) and not task.source.stills:
+        return mine_crowd(
+            task.source, camera=task.camera, anonymiser=anonymiser, detector=detector, progress=progress
+        )
+    mine = mine_stills if task.source.stills else mine_recording
+    return mine(task.source, camera=task.camera, anonymiser=anonymiser, detector=detector, progress=progress)
 
 
 def _write(task: Task, mined: Mined, unusable: str) -> Path:

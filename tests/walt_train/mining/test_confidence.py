@@ -11,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from walt_edge.vision.sightings import Reason
-from walt_train.mining import confidence
-from walt_train.mining.confidence import Coefficients, ConfidenceError, calibrate, explain, package_coefficients
-from walt_train.mining.fitting import NAMES, Example, across_cameras, fit, isotonic
+from walt_train.mining.confidence import (
+    INSTANCES,
+    Coefficients,
+    ConfidenceError,
+    calibrate,
+    coefficients_of,
+    explain,
+    package_coefficients,
+)
+from walt_train.mining.fitting import Example, across_cameras, fit, isotonic
 
+NAMES = [*(reason.value for reason in Reason), "class", "size"]
 PARTS = st.dictionaries(st.sampled_from(NAMES), st.floats(0, 1))
 
 
@@ -49,13 +57,19 @@ def test_the_package_brings_coefficients_of_known_parts() -> None:
     assert set(found.weights) <= set(NAMES)
     assert all(weight >= 0 for weight in found.weights.values())
     assert 0 <= found.threshold <= 1
-    assert set(NAMES) >= {reason.value for reason in Reason} - {Reason.NOT_BEST.value}
 
 
-def test_broken_coefficients_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confidence, "FILE_NAME", "nowhere.json")
+def test_broken_coefficients_are_told() -> None:
     with pytest.raises(ConfidenceError, match="--fit"):
-        confidence.package_coefficients.__wrapped__()
+        package_coefficients("nowhere.json")
+
+
+def test_each_kind_of_eyes_has_coefficients_of_its_own() -> None:
+    motion, network = coefficients_of("motion-1"), coefficients_of(f"{INSTANCES}+walt_edge_general-0123abcd")
+    assert "neighbour" in motion.weights
+    assert "network" not in motion.weights
+    assert "network" in network.weights
+    assert "neighbour" not in network.weights
 
 
 def test_fitting_finds_what_decides() -> None:
