@@ -14,11 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from walt_edge.camera import Frame
+from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.messages import Moment, Origin
 from walt_edge.privacy import AnonymisedImage, Anonymiser
-from walt_edge.vision.ground import Sizes
-from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.shape import ground_contact
 from walt_edge.vision.sightings import Reason, Sighting
 from walt_train.mining.confidence import INSTANCES, calibrate, coefficients_of, whole_evidence
@@ -26,20 +25,20 @@ from walt_train.mining.epochs import Image
 from walt_train.mining.following import Follower
 from walt_train.mining.instances import InstanceTeacher, Seen, evidence
 from walt_train.mining.lots import Look
-from walt_train.mining.recordings import Mined
+from walt_train.mining.recordings import Mined, Trail
 from walt_train.mining.stills import Candidate, Epoch, Frames, Lot, cut_out, filled_max, find_epochs
 
 _EVERY_S = 0.4
-"""Media time between two looks: walking people still overlap with where they were expected."""
+"""Media time between two looks: near enough to follow who walks."""
 _MARKED = 10
 """So many looks on, the camera's pose is found again."""
 _MARKED_AT_FIRST = 8
 _VIEWS, _VIEW_EVERY_S = 6, 2.0
-_EXPLAINED = 0.5
+_EXPLAINED, _SAME_IOU = 0.5, 0.6
+_SURELY_A_VEHICLE = 0.5
 _FIRM = ("network", "second look", "occluder", "second occluder")
 _BEFORE_S, _UNKNOWN = 1.0, 0.3
 _TEACHES = 0.6
-_SETTINGS = WatchSettings()
 _HOPELESS = 0.02
 
 
@@ -66,7 +65,7 @@ class Thinned:
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
-    """The frames whose pose is found; it takes ten times as long as everything else with them does.
+    """The frames whose pose is found, which takes longer than both looks.
 
     Attributes:
         source: All that are looked at.
@@ -168,7 +167,9 @@ class _Crowd(Lot):
         self._tracks: dict[int, int] = {}
         self._before: dict[int, tuple[float, float]] = {}
         self._views: dict[int, dict[int, Candidate]] = {}
-        self._sizes = Sizes()
+        self._trails: dict[int, Trail] = {}
+        # What is known at the end only ever takes from a confidence: what is not enough now never will be.
+        self._least = _HOPELESS if keep_doubtful else coefficients_of(INSTANCES).threshold
 
     def _judged(self, bgr: Image, seen: Look, shown: Mask, captured: Moment) -> list[Sighting]:
         found = self._teacher.look(bgr)
@@ -192,12 +193,12 @@ class _Crowd(Lot):
         parts["steady"] = self._steady(number, parts, time_s)
         parts[Reason.WARM_UP.value] = float(patch.window((0, 0, width, height))[shown].sum()) / max(1, patch.area)
         _, y0, _, y1 = one.box_xyxy
-        sure = min(parts["network"], parts["second look"], parts["border"]) >= _TEACHES
-        if sure:
+        if min(parts["network"], parts["second look"], parts["border"]) >= _TEACHES:
             self._sizes.add(one.label, y1, y1 - y0, one.amodal.area, number)
+        self._trails.setdefault(number, Trail(time_s, time_s, one.box_xyxy, one.box_xyxy)).note(one.box_xyxy, time_s)
         return Sighting(
             patch,
-            one.label,
+            one.label if one.label is Label.PERSON or _is_surely_a_vehicle(one) else None,
             one.score,
             ground_contact(patch),
             track_id=number,
@@ -215,29 +216,27 @@ class _Crowd(Lot):
 
         Should two objects have been taken for one, each has a view of its own.
         """
-        if sighting.track_id < 0:
-            return
         sure = calibrate(dict(sighting.confidence_parts), coefficients_of(INSTANCES))
         views = self._views.setdefault(sighting.track_id, {})
         place = int(captured.media_time_s // _VIEW_EVERY_S)
-        if sure < _HOPELESS or (place in views and sure <= views[place].sighting.unoccluded_confidence):
+        if sure < self._least or (place in views and sure <= views[place].sighting.unoccluded_confidence):
             return
         views[place] = cut_out(replace(sighting, unoccluded_confidence=sure), image, captured)
         if len(views) > _VIEWS:
             del views[min(views, key=lambda each: views[each].sighting.unoccluded_confidence)]
 
     def _finish(self, mined: Mined, plate_id: str) -> None:
-        least = coefficients_of(INSTANCES).threshold
-        for views in self._views.values():
-            mined.objects += 1
+        mined.objects += len(self._trails)
+        mined.trails |= self._trails
+        for number in self._trails:
             taken = 0
-            for view in views.values():
+            for view in self._views.get(number, {}).values():
                 seen, label = view.sighting, view.sighting.label
                 assert label is not None
                 parts = self._parts(seen)
                 found = whole_evidence(parts, seen.score, seen.silhouette.area)
                 sure = calibrate(found, coefficients_of(INSTANCES))
-                if not self._keep_doubtful and (sure < least or view.filled > filled_max(label)):
+                if not self._keep_doubtful and (sure < self._least or view.filled > filled_max(label)):
                     continue
                 mined.sealed.append(self._sealed(view, sure, parts, None, plate_id))
                 taken += 1
@@ -260,15 +259,27 @@ def _outline(one: Seen, seen: Look) -> PatchMask:
     return same[0] if same else one.visible
 
 
+def _is_surely_a_vehicle(one: Seen) -> bool:
+    """For the anonymiser, who covers the head of everything else."""
+    second = one.second.score if one.second else 0.0
+    return one.label is Label.VEHICLE and min(one.score, second) >= _SURELY_A_VEHICLE
+
+
 def _unexplained(seen: Look, found: list[Seen]) -> list[Sighting]:
-    """What moves and is nobody's whom the network sees: its heads are covered, it gives no clip."""
-    explained = np.zeros(seen.motion.moving.shape, bool)
+    """What moves and is nobody's whom the network sees: its heads are covered, it gives no clip.
+
+    Who is not seen before a vehicle must not be taken for a part of it: a vehicle explains its own outline alone.
+    """
+    people = np.zeros(seen.motion.moving.shape, bool)
     for one in found:
-        _window(explained, one.amodal)[one.amodal.mask] = True
+        if one.label is Label.PERSON:
+            _window(people, one.visible)[one.visible.mask] = True
+    vehicles = [one.visible for one in found if _is_surely_a_vehicle(one)]
     return [
-        Sighting(outline.patch, None, 0.0, ground_contact(outline.patch), reasons=(Reason.UNCLASSIFIED,))
-        for outline in seen.outlines
-        if np.count_nonzero(_window(explained, outline.patch)[outline.patch.mask]) < _EXPLAINED * outline.patch.area
+        Sighting(patch, None, 0.0, ground_contact(patch), reasons=(Reason.UNCLASSIFIED,))
+        for patch in (outline.patch for outline in seen.outlines)
+        if np.count_nonzero(_window(people, patch)[patch.mask]) < _EXPLAINED * patch.area
+        and not any(patch.iou(vehicle) >= _SAME_IOU for vehicle in vehicles)
     ]
 
 
