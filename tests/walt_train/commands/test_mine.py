@@ -33,7 +33,7 @@ def test_several_sources_are_named_by_the_folder_that_holds_them(tmp_path: Path)
     ("more", "status", "says"),
     [
         (["--teacher", "nowhere.onnx"], 1, "nowhere.onnx"),
-        (["--teacher", "eyes"], 2, "give motion, a FILE.onnx, or mmdet:CONFIG:CHECKPOINT"),
+        (["--teacher", "eyes"], 2, "give motion, general, a FILE.walt, a FILE.onnx, or mmdet:CONFIG:CHECKPOINT"),
         (["--begin", "yesterday"], 2, "not an ISO 8601 time"),
         (["--camera", "a/b"], 1, "is not a name"),
         ([], 1, "does not exist"),
