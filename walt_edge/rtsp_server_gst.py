@@ -133,3 +133,6 @@ def answer(message: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     main()
+    # GStreamer's threads may still be taking a film down, and the interpreter must not clear away what they use: once
+    # that was a crash after all had been played. Nothing is left to be written.
+    os._exit(0)
