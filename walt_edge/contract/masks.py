@@ -199,6 +199,10 @@ class PatchMask:
             return inner
         return PatchMask(self.x + left + inner.x - x0, self.y + top + inner.y - y0, inner.mask)
 
+    def mirrored(self, frame_width: int) -> PatchMask:
+        """The same in a frame whose left is right."""
+        return PatchMask(frame_width - self.box_xyxy[2], self.y, np.ascontiguousarray(self.mask[:, ::-1]))
+
     def intersection(self, other: PatchMask) -> int:
         """Number of pixels in both masks."""
         if self.area == 0 or other.area == 0:

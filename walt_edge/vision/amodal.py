@@ -54,9 +54,10 @@ def assemble(
     Raises:
         InstancesError: Shapes disagree or a number is not finite.
     """
-    return choose(boxes_xyxy, scores, labels, maps, scale=scale, frame_wh=frame_wh, score_threshold=score_threshold)[
-        0
-    ]
+    instances, _ = choose(
+        boxes_xyxy, scores, labels, maps, scale=scale, frame_wh=frame_wh, score_threshold=score_threshold
+    )
+    return instances
 
 
 def choose(

@@ -67,12 +67,7 @@ class View:
         """Left is right; keypoints, whose names tell left from right, are left out."""
         height, width = self.sample.image_bgr.shape[:2]
         picture, scene = (_flipped(part) for part in (self.sample.image_bgr, self.scene_bgr))
-
-        def flipped(patch: PatchMask) -> PatchMask:
-            inside = patch.cut((0, 0, width, height))
-            return PatchMask(width - inside.box_xyxy[2], inside.y, np.ascontiguousarray(inside.mask[:, ::-1]))
-
-        sample = _mapped(self.sample, picture, flipped, None)
+        sample = _mapped(self.sample, picture, lambda mask: mask.cut((0, 0, width, height)).mirrored(width), None)
         x0, y0, x1, y1 = self.window_xyxy
         return View(sample, scene, (x1, y0, x0, y1))
 

@@ -7,7 +7,7 @@ it cannot see, that a post of the colour of the street cuts a leg off, the empty
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -137,19 +137,16 @@ def _seen(instances: AmodalInstances, maps: NDArray[np.float32]) -> list[Seen]:
 
 
 def _mirrored(seen: Seen, width: int) -> Seen:
-    def back(patch: PatchMask) -> PatchMask:
-        return PatchMask(width - patch.box_xyxy[2], patch.y, np.ascontiguousarray(patch.mask[:, ::-1]))
-
     x0, y0, x1, y1 = seen.box_xyxy
     box = (width - x1, y0, width - x0, y1)
-    return Seen(seen.label, seen.score, box, back(seen.amodal), back(seen.visible), seen.hidden)
+    return replace(seen, box_xyxy=box, amodal=seen.amodal.mirrored(width), visible=seen.visible.mirrored(width))
 
 
 def _with_second(seen: Seen, others: Sequence[Seen]) -> Seen:
     ious = [seen.amodal.iou(other.amodal) * (other.label is seen.label) for other in others]
     best = int(np.argmax(ious)) if ious else -1
     second = others[best] if best >= 0 and ious[best] >= _AGREE_MIN else None
-    return Seen(seen.label, seen.score, seen.box_xyxy, seen.amodal, seen.visible, seen.hidden, second)
+    return replace(seen, second=second)
 
 
 def evidence(
