@@ -219,7 +219,7 @@ class Judge:
             dossier = self._dossiers.get(sighting.track_id)
             if dossier is None or (not self._settings.keep_doubtful and set(sighting.reasons) - _PENDING):
                 continue
-            if image.filled_fraction(sighting.silhouette) > self._filled_max(sighting.label):
+            if image.filled_fraction(sighting.silhouette) > self._settings.filled_most(sighting.label):
                 continue
             observation, shape, sharp = self._looks[sighting.track_id]
             hopeful = _hopeful(sighting)
@@ -227,9 +227,6 @@ class Judge:
             if dossier.keeper.wants(observation, worth(hopeful, sharp)):
                 crop = image.crop(box, sighting.silhouette)
                 dossier.keeper.keep(View(hopeful, observation, shape, crop, (box[0], box[1]), frame.captured, sharp))
-
-    def _filled_max(self, label: Label | None) -> float:
-        return self._settings.filled_max_vehicle if label is Label.VEHICLE else self._settings.filled_max
 
     def _margin(self, patch: PatchMask) -> tuple[int, int, int, int]:
         width, height = self._frame_wh

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from walt_edge.contract.labels import Label
+
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
@@ -197,3 +199,7 @@ class WatchSettings:
     """So many checks in a row, so that one truck across the view is no moved camera."""
     moving_epochs: int = 3
     """A camera that spoils this many warm-ups one after another is not fixed."""
+
+    def filled_most(self, label: Label | None) -> float:
+        """The most of an object of a class that the anonymiser may have filled, 0..1."""
+        return self.filled_max_vehicle if label is Label.VEHICLE else self.filled_max

@@ -26,7 +26,7 @@ from walt_train.mining.following import Follower
 from walt_train.mining.instances import InstanceTeacher, Seen, evidence
 from walt_train.mining.lots import Look
 from walt_train.mining.recordings import Mined, Trail
-from walt_train.mining.stills import Candidate, Epoch, Frames, Lot, cut_out, filled_max, find_epochs
+from walt_train.mining.stills import STILLS, Candidate, Epoch, Frames, Lot, cut_out, find_epochs
 
 _EVERY_S = 0.4
 """Media time between two looks: near enough to follow who walks."""
@@ -236,7 +236,7 @@ class _Crowd(Lot):
                 parts = self._parts(seen)
                 found = whole_evidence(parts, seen.score, seen.silhouette.area)
                 sure = calibrate(found, coefficients_of(INSTANCES))
-                if not self._keep_doubtful and (sure < self._least or view.filled > filled_max(label)):
+                if not self._keep_doubtful and (sure < self._least or view.filled > STILLS.filled_most(label)):
                     continue
                 mined.sealed.append(self._sealed(view, sure, parts, None, plate_id))
                 taken += 1

@@ -43,7 +43,7 @@ from walt_train.mining.recordings import Mined
 from walt_train.mining.sources import Source
 from walt_train.mining.stationary import FOREVER_US, find_clusters
 
-_SETTINGS = WatchSettings(
+STILLS = WatchSettings(
     sharpness_min=0.25,  # what stands is never blurred by its motion: only the lens and the registering soften it
     edge_min=0.55,  # in the even light of most stills a dark vehicle fades into the shadow it stands on
 )
@@ -143,7 +143,7 @@ def find_epochs(source: Frames, rejected: Counter[str]) -> list[Epoch]:
     epochs = []
     for places, buffer in zip(poses, samples, strict=True):
         if len(buffer) >= SAMPLES_MIN:
-            epochs.append(Epoch(learn_plate(buffer.frames, _SETTINGS), places))
+            epochs.append(Epoch(learn_plate(buffer.frames, STILLS), places))
         else:
             rejected["too few stills of a pose"] += len(places)
             _log.warning("%d stills lie where no others do: %d are needed for a plate", len(places), SAMPLES_MIN)
@@ -212,7 +212,7 @@ class Lot:
 
     def _look_at(self, number: int, frame: Frame) -> None:
         bgr, shown = self._epoch.places[number].warp(frame.bgr)
-        seen = look(bgr, self._epoch.plate, _SETTINGS)
+        seen = look(bgr, self._epoch.plate, STILLS)
         sightings = self._judged(bgr, seen, shown, frame.captured)
         image = self._anonymiser(bgr, sightings, seen.motion.moving & ~_under(sightings, seen.motion.moving))
         if len(self._plates[0]) < SAMPLES:
@@ -239,10 +239,10 @@ class Lot:
             for _ in range(3):  # one look, weighed as the few that a class needs
                 evidence.add(describe(patch), stride=4)
             parts: Parts = {
-                Reason.NEIGHBOUR: unoccluded.neighbour_part(index, patch, painted, _SETTINGS),
-                Reason.BORDER: unoccluded.border_part(patch, (width, height), _SETTINGS),
-                Reason.SMALL: unoccluded.small_part(patch, _SETTINGS),
-                Reason.FRAGMENT: unoccluded.crown_part(patch, seen.motion.moving, _SETTINGS),
+                Reason.NEIGHBOUR: unoccluded.neighbour_part(index, patch, painted, STILLS),
+                Reason.BORDER: unoccluded.border_part(patch, (width, height), STILLS),
+                Reason.SMALL: unoccluded.small_part(patch, STILLS),
+                Reason.FRAGMENT: unoccluded.crown_part(patch, seen.motion.moving, STILLS),
                 Reason.WARM_UP: unoccluded.known_part(patch, shown),
                 Reason.BLURRED: _crispness(patch, bgr),
             }
@@ -263,10 +263,10 @@ class Lot:
         parts[Reason.MERGED] = unoccluded.proportion_part(label, describe(patch))
         if label is not None:
             parts[Reason.STATIC_OCCLUDER] = unoccluded.see_through_part(patch, label)
-            if min(parts.values()) >= _SETTINGS.whole_confidence:
+            if min(parts.values()) >= STILLS.whole_confidence:
                 _, y0, _, y1 = patch.box_xyxy
                 self._sizes.add(label, y1, y1 - y0, patch.area, number)
-        outcome = unoccluded.verdict(parts, _SETTINGS)
+        outcome = unoccluded.verdict(parts, STILLS)
         return Sighting(
             patch,
             label,
@@ -307,11 +307,11 @@ class Lot:
         parts = {Reason(name): part for name, part in seen.confidence_parts}
         _, y0, _, y1 = seen.silhouette.box_xyxy
         ratio = self._sizes.ratio(label, y1, y1 - y0, seen.silhouette.area)
-        parts = weakest(parts, unoccluded.size_parts(ratio, label, _SETTINGS))
+        parts = weakest(parts, unoccluded.size_parts(ratio, label, STILLS))
         parts[Reason.SHORT_TRACK] = 1.0 if stayed else _LONE
-        outcome = unoccluded.verdict(parts, _SETTINGS)
+        outcome = unoccluded.verdict(parts, STILLS)
         mined.objects += 1
-        if outcome.reasons or candidate.filled > filled_max(label):
+        if outcome.reasons or candidate.filled > STILLS.filled_most(label):
             mined.rejected[(outcome.reasons or (Reason.MERGED,))[0].value] += 1
             return
         told = {reason.value: part for reason, part in parts.items()}
@@ -354,21 +354,16 @@ def cut_out(sighting: Sighting, image: AnonymisedImage, captured: Moment) -> Can
     """The crop around a sighting."""
     height, width = image.bgr.shape[:2]
     x0, y0, x1, y1 = sighting.silhouette.box_xyxy
-    margin = max(_SETTINGS.margin_min_px, round(_SETTINGS.margin_fraction * max(x1 - x0, y1 - y0)))
+    margin = max(STILLS.margin_min_px, round(STILLS.margin_fraction * max(x1 - x0, y1 - y0)))
     box = (max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin))
     filled = image.filled_fraction(sighting.silhouette)
     return Candidate(sighting, image.crop(box, sighting.silhouette), (box[0], box[1]), captured, filled)
 
 
-def filled_max(label: Label) -> float:
-    """The most of an object that the anonymiser may have filled, 0..1."""
-    return _SETTINGS.filled_max_vehicle if label is Label.VEHICLE else _SETTINGS.filled_max
-
-
 def _crispness(patch: PatchMask, bgr: Image) -> float:
     """An edge all around, as steep as a standing object's."""
-    crisp = unoccluded.ramp(unoccluded.sharpness(patch, bgr), _SETTINGS.sharpness_min, _SHARP, low=0.2, middle=0.55)
-    return min(crisp, unoccluded.edge_part(patch, bgr, _SETTINGS))
+    crisp = unoccluded.ramp(unoccluded.sharpness(patch, bgr), STILLS.sharpness_min, _SHARP, low=0.2, middle=0.55)
+    return min(crisp, unoccluded.edge_part(patch, bgr, STILLS))
 
 
 def _under(sightings: list[Sighting], moving: Mask) -> Mask:
@@ -376,7 +371,7 @@ def _under(sightings: list[Sighting], moving: Mask) -> Mask:
     height, width = moving.shape
     near = np.zeros((height, width), bool)
     for sighting in sightings:
-        patch = grown(sighting.silhouette, _SETTINGS.halo_px + 4, (width, height))
+        patch = grown(sighting.silhouette, STILLS.halo_px + 4, (width, height))
         x0, y0, x1, y1 = patch.box_xyxy
         near[y0:y1, x0:x1] |= patch.mask
     return near
