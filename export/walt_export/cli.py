@@ -26,6 +26,13 @@ SCRIPT = Script(
             extra="cpu",
             example="walt-export verify street.walt",
         ),
+        Command(
+            "inspect",
+            "what a bundle says of itself, and what its network costs by part",
+            module="walt_export.commands.inspect",
+            extra="export",
+            example="walt-export inspect street.walt --out cost.png",
+        ),
     ),
 )
 
