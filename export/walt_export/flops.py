@@ -56,7 +56,7 @@ def largest_shapes(model: onnx.ModelProto, candidates: int) -> dict[str, Shape]:
 
 def _inferred(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
     try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:
         raise ExportError(f"the sizes in the graph contradict each other ({str(error).splitlines()[0]})") from error
     found: dict[str, tuple[int | None, ...]] = {one.name: tuple(one.dims) for one in graph.initializer}
