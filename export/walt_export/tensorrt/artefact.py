@@ -90,7 +90,7 @@ def _folded(node: onnx.NodeProto, values: dict[str, _Values]) -> _Values | None:
         shape = tuple(int(side) for side in others[0])
         return np.ascontiguousarray(np.broadcast_to(first, np.broadcast_shapes(first.shape, shape)))
     if first.dtype == np.int32 and first.ndim == 1:  # its zero point is 0 by ONNX's definition
-        return (first.astype(np.float32) * others[0]).astype(np.float32)
+        return np.multiply(first, others[0], dtype=np.float32, casting="unsafe")
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from walt_export.errors import ExportError
+from walt_export.tensorrt.support import SOURCE
 
 RECIPE: Final = "build.json"
 MODEL: Final = "model.onnx"
@@ -124,8 +125,8 @@ def readme(recipe: BuildRecipe) -> str:
 `{recipe.model}` is the network in standard ONNX operators that TensorRT's parser takes; `{RECIPE}` says how to build
 an engine of it. An engine belongs to one kind of GPU and one version of TensorRT: build it where it is to run.
 
-**We have built no engine of this on hardware yet.** What was checked: every node against TensorRT's operators, and that
-ONNX Runtime gives the same answers for this file as for the model that it was made of.
+**We have built no engine of this on hardware yet.** Every node was held against TensorRT's operators ({SOURCE}); the
+project's tests hold that ONNX Runtime answers the same by such a file as by the model it is made of.
 
 - Input `{recipe.input}`: ({pictures}; {height}, {width}, 3) uint8, BGR, as a camera gives it; normalised inside.
 - Outputs have as many rows as there are objects: none, if nothing is seen. Read them with an `IOutputAllocator`.
@@ -140,10 +141,10 @@ ONNX Runtime gives the same answers for this file as for the model that it was m
 {command}
 ```
 
-   or, where this project, torch and the Python module `tensorrt` are installed:
+   or, where this project (extra `export`) and the Python module `tensorrt` are installed:
 
 ```
-python -m walt_export.tensorrt.build .
+python -c "from pathlib import Path; from walt_export.tensorrt.engine import build; build(Path('.'))"
 ```
 
 3. Keep `{recipe.timing_cache}`: it makes the next build on the same device faster.
