@@ -41,7 +41,7 @@ from walt_train.engine.plan import (
 from walt_train.engine.precision import in_bfloat16
 from walt_train.engine.segments import Segment, go_on, write_segments
 from walt_train.engine.start import Start
-from walt_train.engine.validate import judge, write_golden
+from walt_train.engine.validate import judge, write_calibration, write_golden
 from walt_train.model.cost import count_parameters, measure_gflops
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes.recipe import Recipe
@@ -278,6 +278,7 @@ def _finish(
 ) -> Path:
     threshold, figures = judge(net, held_out, recipe.training.validation)
     write_golden(held_out, wanted.out)
+    write_calibration(held_out, wanted.out, recipe.network.input_wh)
     manifest = CheckpointManifest(
         recipe=recipe,
         seed=wanted.seed,

@@ -97,9 +97,7 @@ def measure(model: onnx.ModelProto, tensors: Sequence[str], frames: Frames) -> d
     counts = np.zeros((len(tensors), _BINS), np.int64)
     for number, values in _seen(run, frames):
         counts[number] += _histogram(values, low[number], high[number])
-    return {
-        name: Activations(*found) for name, *found in zip(tensors, low.tolist(), high.tolist(), counts, strict=True)
-    }
+    return {name: Activations(float(low[i]), float(high[i]), counts[i]) for i, name in enumerate(tensors)}
 
 
 def _histogram(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.int64]:
