@@ -71,12 +71,13 @@ def make_tensorrt(
             cannot be written.
     """
     ready = tensorrt_model(model)
-    asked = {
+    asked: dict[str, object] = {
         "precision": precision,
         "size_wh": size_wh,
         "batch": dict(zip(("min", "opt", "max"), batch, strict=True)),
+        "workspace_bytes": workspace_bytes,
+        "optimization_level": optimization_level,
     }
-    asked |= {"workspace_bytes": workspace_bytes, "optimization_level": optimization_level}
     recipe = _recipe(ready, asked)
     _check_replaceable(out)
     partial = out.with_name(f".{out.name}.partial")

@@ -6,6 +6,7 @@ so types are held in graphs alone: what is written for TensorRT has its function
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -122,8 +123,11 @@ def _branch_scope(scope: Scope, branch: onnx.GraphProto) -> Scope:
 
 def _typed(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
     """The model with the types of its values, in branches too, and whether they are all known."""
-    try:
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True), True
-    except onnx.shape_inference.InferenceError:
-        # It stops at the first operator that ONNX does not know. The walk names that one, and knows less behind it.
-        return onnx.shape_inference.infer_shapes(model), False
+    # Being strict it stops at the first operator that ONNX does not know: the walk names that, knowing less behind it.
+    for strict in (True, False):
+        with contextlib.suppress(onnx.shape_inference.InferenceError):
+            inferred = onnx.shape_inference.infer_shapes(
+                model, check_type=strict, strict_mode=strict, data_prop=strict
+            )
+            return inferred, strict
+    return model, False
