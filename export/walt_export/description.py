@@ -18,8 +18,19 @@ Fact = tuple[str, str]
 """Its name and what there is to say; a name "" goes on with the fact before."""
 
 _TOLD = frozenset(
-    {"name", "size_wh", "labels", "score_threshold", "candidates", "opset", "parameters", "gflops", "parity"}
-    | {"lineage", "golden", "files", "walt_version", "format"}
+    {"name", "size_wh", "labels", "score_threshold", "candidates", "pictures", "outputs", "precision", "opset"}
+    | {
+        "operators",
+        "parameters",
+        "gflops",
+        "parity",
+        "lineage",
+        "golden",
+        "files",
+        "walt_version",
+        "versions",
+        "format",
+    }
 )
 """Fields of the manifest that `describe` puts into words of its own."""
 
@@ -29,17 +40,19 @@ def describe(bundle: Bundle, model: onnx.ModelProto) -> Iterator[Fact]:
     manifest = bundle.manifest
     yield "name", manifest.name
     yield "bundle", f"format {manifest.format}, written by walt-amodal {manifest.walt_version}"
+    yield "", f"made with {', '.join(f'{name} {version}' for name, version in sorted(manifest.versions.items()))}"
     yield "", f"sha256 {bundle.sha256}"
     width, height = manifest.size_wh
     yield "input", f"{width}x{height} pixels, BGR, uint8; frames are letterboxed into its top left corner"
+    yield "", f"{manifest.pictures or 'any number of'} picture{'' if manifest.pictures == 1 else 's'} at a time"
+    yield "outputs", ", ".join(manifest.outputs)
     yield "classes", ", ".join(label.title for label in manifest.labels)
     yield "threshold", f"{manifest.score_threshold:.4g}"
     yield "candidates", f"at most {manifest.candidates} in a frame"
     yield "parameters", f"{manifest.parameters:,}; {manifest.gflops:.2f} GFLOPs for a frame with all candidates"
-    yield "precision", f"weights stored as {_precision(model)}"
-    yield "operators", f"opset {manifest.opset}: {_operators(model)}"
-    if model.functions:
-        yield "functions", ", ".join(f"{one.domain}.{one.name}" for one in model.functions)
+    yield "precision", f"{manifest.precision}; constants stored as {_precision(model)}"
+    yield "graph", f"opset {manifest.opset}: {_operators(model)}"
+    yield "functions", ", ".join(manifest.operators) or "none"
     yield "parity", ", ".join(f"{name} {value:g}" for name, value in sorted(manifest.parity.items()))
     yield from _lineage(bundle)
     # Whatever a later manifest says beside that.

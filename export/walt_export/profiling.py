@@ -52,7 +52,7 @@ def profile(
     """Runs a network on the CPU and adds up the time of its nodes by part.
 
     Args:
-        model: Its nodes are given names where they have none.
+        model: Its nodes, those of its functions too, are given names where they have none.
         parts: Of its graph.
         images: (H, W, 3) uint8 BGR of the network's size, one at least.
         threads: For one picture.
@@ -62,8 +62,9 @@ def profile(
         UsageError: ONNX Runtime is not installed.
         SessionError: It cannot open or run the model.
     """
-    for index, node in enumerate(model.graph.node):
-        node.name = node.name or f"unnamed_{index}"
+    for place, body in enumerate([model.graph, *model.functions]):
+        for index, node in enumerate(body.node):
+            node.name = node.name or f"unnamed_{place}_{index}"
     with tempfile.TemporaryDirectory() as scratch:
         session = _open(model.SerializeToString(), Path(scratch), threads)
         found = tuple(_run(session, image, _WARM_UP + runs) for image in images)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import pytest
 from walt_export.cli import SCRIPT
+from walt_export.cost import read_model
+from walt_export.description import describe
 
-from walt_edge.contract.bundle import MODEL, Bundle, write_bundle
-from walt_edge.packaged import general_model
+from walt_edge.contract.bundle import MODEL, Bundle, BundleManifest, write_bundle
 
 
 def inspect(*words: object) -> int:
@@ -22,38 +25,55 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], says: str) -> None:
     assert len(err.splitlines()) == 1
 
 
-def test_it_says_what_the_bundle_says_and_draws_the_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_what_the_bundle_says_and_draws_the_cost(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "street.walt"
-    path.write_bytes(general_model().read_bytes())
+    path.write_bytes(bundle.read_bytes())
     assert inspect(path, "--runs", 1) == 0
     said = capsys.readouterr().out
-    bundle = Bundle.read(path)
-    manifest, lineage = bundle.manifest, bundle.manifest.lineage
-    hashes = (bundle.sha256, *manifest.files.values(), lineage.checkpoint_sha256, lineage.data_sha256)
-    words = (manifest.name, "640x384", "person, vehicle", "opset 20", "Conv 44", lineage.recipe, *manifest.golden)
-    for expected in (*hashes, *words, f"at most {manifest.candidates}", f"{manifest.parameters:,}", "1 thread"):
+    read = Bundle.read(path)
+    manifest, lineage = read.manifest, read.manifest.lineage
+    hashes = (read.sha256, *manifest.files.values(), lineage.checkpoint_sha256, lineage.data_sha256)
+    words = (manifest.name, "128x96 pixels", "person, vehicle", f"opset {manifest.opset}", "Conv ", "1 picture at")
+    lists = (*manifest.golden, *manifest.operators, *manifest.outputs, *manifest.versions, *manifest.files)
+    counts = (f"at most {manifest.candidates}", f"{manifest.parameters:,}", "1 thread", f"{lineage.steps} steps")
+    for expected in (*hashes, *words, *lists, *counts, manifest.precision, lineage.recipe):
         assert expected in said
     for name, value in manifest.parity.items():
         assert f"{name} {value:g}" in said
-    table = {line.rsplit(maxsplit=4)[0]: line.split()[-4:] for line in said.splitlines() if line.startswith("masks")}
-    assert table["masks: amodal"][2] == "1.276"
-    picture = cv2.imread(str(tmp_path / "street.cost.png"))
-    assert picture is not None
+    table = {line.rsplit(maxsplit=4)[0]: line.split()[-4:] for line in said.splitlines() if line.startswith("mask")}
+    (of_one_head,) = {row[2] for part, row in table.items() if part != "masks: shared"}
+    assert of_one_head == "0.018"
+    assert all(float(row[3]) > 0 for row in table.values())
+    assert cv2.imread(str(tmp_path / "street.cost.png")) is not None
     assert f"picture: {tmp_path / 'street.cost.png'}" in said
 
 
-def test_without_runs_it_measures_no_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert inspect(general_model(), "--runs", 0, "--out", tmp_path / "deep" / "cost.png") == 0
+def test_what_a_later_manifest_says_is_shown_too(bundle: Path) -> None:
+    class LaterManifest(BundleManifest, frozen=True, kw_only=True):
+        limits: dict[str, str]
+
+    read = Bundle.read(bundle)
+    later = LaterManifest(**msgspec.structs.asdict(read.manifest), limits={"night": "not judged"})
+    facts = list(describe(replace(read, manifest=later), read_model(read)))
+    assert ("limits", '{"night":"not judged"}') in facts
+
+
+def test_without_runs_it_measures_no_time(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspect(bundle, "--runs", 0, "--out", tmp_path / "deep" / "cost.png") == 0
     said = capsys.readouterr().out
     assert "nothing measured" in said
     assert " ms" not in said.splitlines()[-1]
     assert (tmp_path / "deep" / "cost.png").is_file()
 
 
-def test_what_is_no_bundle_is_one_line_and_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_bundle_is_one_line_and_no_picture(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert inspect(tmp_path / "none.walt") == 1
     assert_one_line(capsys, "cannot read")
-    data = bytearray(general_model().read_bytes())
+    data = bytearray(bundle.read_bytes())
     data[len(data) // 2] ^= 4
     (tmp_path / "damaged.walt").write_bytes(data)
     assert inspect(tmp_path / "damaged.walt") == 1
@@ -63,16 +83,16 @@ def test_what_is_no_bundle_is_one_line_and_no_picture(tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize("content", [b"no ONNX file", b""])
 def test_a_bundle_without_a_graph_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
-    bundle = Bundle.read(general_model())
-    write_bundle(tmp_path / "m.walt", bundle.manifest, {**bundle.files, MODEL: content})
+    read = Bundle.read(bundle)
+    write_bundle(tmp_path / "m.walt", read.manifest, {**read.files, MODEL: content})
     assert inspect(tmp_path / "m.walt") == 1
     assert_one_line(capsys, "export it again")
 
 
-def test_options_that_make_no_sense(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert inspect(general_model(), "--threads", 0, "--out", tmp_path / "c.png") == 2
+def test_options_that_make_no_sense(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspect(bundle, "--threads", 0, "--out", tmp_path / "c.png") == 2
     assert_one_line(capsys, "at least 1 thread")
-    assert inspect(general_model(), "--out", tmp_path) == 2
+    assert inspect(bundle, "--out", tmp_path) == 2
     assert_one_line(capsys, "is a folder")
