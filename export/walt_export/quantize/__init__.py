@@ -8,7 +8,7 @@ leaves parts in float until it does.
 from __future__ import annotations
 
 from walt_export.quantize.frames import CALIBRATION, halves, read_calibration
-from walt_export.quantize.gate import QuantizedParity, check_quantized, compare
+from walt_export.quantize.gate import QuantizedParity, answers, check_quantized, compare
 from walt_export.quantize.ranges import Activations, measure
 from walt_export.quantize.rewrite import Target, rewrite
 from walt_export.quantize.search import Attempt, Quantized, quantize
@@ -20,6 +20,7 @@ __all__ = [
     "Quantized",
     "QuantizedParity",
     "Target",
+    "answers",
     "check_quantized",
     "compare",
     "halves",

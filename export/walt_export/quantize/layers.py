@@ -64,11 +64,10 @@ class Layers:
 
 def with_joints(graph: onnx.GraphProto, layers: frozenset[str]) -> list[str]:
     """The names of the nodes that compute with integers where `layers` do, in the graph's order."""
-    constants = {initializer.name for initializer in graph.initializer}
     names: list[str] = []
     made: set[str] = set()
     for node in graph.node:
-        taken = [name for name in node.input if name and name not in constants]
+        taken = node.input[:1] if node.op_type == "Resize" else node.input  # the others say how large
         if node.name in layers or (node.op_type in JOINTS and made.issuperset(taken)):
             names.append(node.name)
             made.update(node.output)

@@ -24,6 +24,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from walt_export.errors import ExportError
 from walt_export.narrow import narrow
 from walt_export.quantize.layers import JOINTS, LAYERS, Layers, with_joints
 from walt_export.quantize.ranges import Activations
@@ -91,10 +92,15 @@ def rewrite(
 
     Returns:
         The ONNX file's bytes; the same arguments give the same.
+
+    Raises:
+        ExportError: No layer is left to compute with integers.
     """
     is_for_runtime = target == "onnxruntime"
     chosen = layers_of(model, target).without(in_float)
     names = with_joints(model.graph, chosen) if is_for_runtime else sorted(chosen)
+    if not names:  # which the quantiser would take for all of them
+        raise ExportError("no layer of the graph has weights that INT8 can take: export without --int8")
     shaped = onnx.shape_inference.infer_shapes(model)
     quantiser = QDQQuantizer(
         shaped,
@@ -108,7 +114,8 @@ def rewrite(
         op_types_to_quantize=[*_KINDS[target], *JOINTS],
         extra_options=_EXTRA[target],
     )
-    quantised: onnx.ModelProto = quantiser.quantize_model() if names else shaped
+    quantised: onnx.ModelProto = quantiser.quantize_model()
+    quantiser.model.topological_sort()
     del quantised.graph.value_info[:]
     quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
     del quantised.opset_import[:]
