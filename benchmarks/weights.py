@@ -126,10 +126,10 @@ def _trained(root: Path, data: Sequence[Path], recipe: Recipe, args: argparse.Na
 
 
 def _exported(root: Path, checkpoint: Path) -> Path:
-    from walt_export.bundle import make_bundle
+    from walt_export.bundle import export, write_export
 
     bundle = root / GENERAL_MODEL.name
-    make_bundle(checkpoint, bundle)
+    write_export(export(checkpoint), bundle)
     return bundle
 
 

@@ -3,72 +3,175 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import logging
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal
 
 import cv2
 import msgspec
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from walt_edge.contract.bundle import MODEL, BundleManifest, Lineage, answer_name, write_bundle
+from walt_edge.contract.bundle import (
+    LICENCE,
+    MODEL,
+    BundleError,
+    BundleManifest,
+    Lineage,
+    Precision,
+    answer_name,
+    pack,
+)
+from walt_edge.contract.files import write_whole
 from walt_edge.contract.labels import Label
 from walt_edge.contract.predictions import Predictions, frame_prediction
 from walt_edge.runtimes.network import Network, look
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 from walt_export.errors import ExportError
-from walt_export.half import Weights, in_half, round_weights, rounding_figures
-from walt_export.onnx import OPSET, export_onnx
+from walt_export.half import Judged, in_half, round_weights, rounding_figures
+from walt_export.onnx import GraphOptions, export_onnx
 from walt_export.parity import TorchNetwork, check_parity
+from walt_export.quantize import (
+    CALIBRATION,
+    Quantized,
+    QuantizedParity,
+    Target,
+    answers,
+    compare,
+    halves,
+    quantize,
+    read_calibration,
+)
+from walt_export.resize import at_size
 from walt_train.engine.checkpoint import CheckpointManifest, load_model
 from walt_train.engine.plan import CHECKPOINT
+from walt_train.model.cost import measure_gflops
+from walt_train.model.waltnet import WaltNet
 
 GOLDEN = "golden"
+_PACKAGE = "walt-amodal"
+_MADE_WITH = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torchvision")
 _log = logging.getLogger(__name__)
 
-
-class _Judged(TypedDict):
-    size_wh: tuple[int, int]
-    score_threshold: float
+Picture = NDArray[np.uint8]
 
 
-def make_bundle(
-    checkpoint: Path, out: Path, *, golden: Path | None = None, weights: Weights = "auto"
-) -> tuple[BundleManifest, str]:
-    """Exports a checkpoint, proves that it answers as before, and writes the bundle.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What can be asked of an export.
+
+    Attributes:
+        precision: How weights are stored; `auto` rounds them to float16 where that keeps an edge network's file
+            small; int8 also makes most of the network compute with 8-bit integers.
+        graph: What the graph gives; None: what an agent reads, one picture at a time.
+        size_wh: Another input than the one it was trained at, pixels.
+        golden: Folder of the golden pictures; None takes `golden` beside the checkpoint.
+        calibration: Folder of the pictures that int8 is calibrated on; None takes `calibration` beside it.
+        licence: File with the weights' licence; None takes this package's.
+    """
+
+    precision: Precision | Literal["auto"] = "auto"
+    graph: GraphOptions | None = None
+    size_wh: tuple[int, int] | None = None
+    golden: Path | None = None
+    calibration: Path | None = None
+    licence: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Export:
+    """An export that passed its gate.
+
+    Attributes:
+        manifest: Of the bundle.
+        bundle: The bundle's bytes.
+        network: The trained network as it was exported, in torch.
+        float_model: The graph in float, of which int8 was made.
+        pictures: The golden ones by name.
+        calibration: Folder of the pictures that int8 is calibrated on.
+        quantized: How int8 came about; None without it.
+    """
+
+    manifest: BundleManifest
+    bundle: bytes
+    network: TorchNetwork
+    float_model: bytes
+    pictures: Mapping[str, Picture]
+    calibration: Path
+    quantized: Quantized | None
+
+    @property
+    def judged(self) -> Judged:
+        """How pictures are judged."""
+        return {"size_wh": self.manifest.size_wh, "score_threshold": self.manifest.score_threshold}
+
+    def tensorrt_model(self) -> bytes:
+        """The graph for TensorRT's own choice of kernels: int8 is written otherwise for it.
+
+        Raises:
+            ExportError: No such int8 keeps the masks.
+        """
+        if self.quantized is None:
+            return self.float_model
+        return _quantized(self.float_model, self.pictures, self.calibration, self.judged, "tensorrt").model
+
+    def agreement(self, network: Network) -> QuantizedParity:
+        """How far another runtime agrees with torch on the golden pictures, without judging it."""
+        expected = answers(self.network, self.pictures, **self.judged)
+        return compare(expected, network, self.pictures)
+
+
+def export(checkpoint: Path, options: ExportOptions | None = None) -> Export:
+    """Exports a checkpoint and proves that it answers as before; writes nothing.
 
     Args:
         checkpoint: The file, or the folder that holds `checkpoint.pt`.
-        out: The bundle's file.
-        golden: Folder of the golden pictures; None takes `golden` beside the checkpoint.
-        weights: How they are stored; `auto` rounds them to float16 where that keeps an edge network's file small.
-
-    Returns:
-        The bundle's manifest and its sha256.
+        options: What is asked for.
 
     Raises:
         CheckpointError: Missing, corrupt, or not made by `walt-train`.
-        ExportError: No golden pictures, or the graph differs from the network.
-        BundleError: It cannot be written.
+        ExportError: No golden pictures, a size that cannot be, or the graph differs from the network.
+        BundleError: What came out would not be readable again.
     """
+    options = options or ExportOptions()
     file = checkpoint / CHECKPOINT if checkpoint.is_dir() else checkpoint
     net, source = load_model(file)
-    golden_files = read_golden(golden or file.parent / GOLDEN)
-    pictures = {name: _decoded(name, data) for name, data in golden_files.items()}
-    stored = round_weights(net) if in_half(weights, source.parameters) else net
-    model = export_onnx(stored)
-    # One thread: the answers are compared on other machines, and must not depend on this one's cores.
-    runtime = WaltOnnx(model, size_wh=source.size_wh, device="cpu", threads=1)
-    judged: _Judged = {"size_wh": source.size_wh, "score_threshold": source.score_threshold}
-    seen = list(pictures.values())
-    figures = check_parity(TorchNetwork(stored), runtime, seen, **judged).figures()
+    files = read_golden(options.golden or file.parent / GOLDEN) | {LICENCE: _licence(options.licence)}
+    pictures = {name: _decoded(name, data) for name, data in files.items() if name != LICENCE}
+    net = at_size(net, options.size_wh)
+    precision = _precision(options.precision, source.parameters)
+    judged: Judged = {"size_wh": net.network.input_wh, "score_threshold": source.score_threshold}
+
+    stored = round_weights(net) if precision == "float16" else net
+    model = float_model = export_onnx(stored, options.graph)
+    figures = check_parity(TorchNetwork(stored), _opened(model, net), pictures, **judged).figures()
     if stored is not net:
-        figures |= rounding_figures(TorchNetwork(net), TorchNetwork(stored), seen, **judged)
-    manifest = _manifest(source, hashlib.sha256(file.read_bytes()).hexdigest(), list(pictures), figures)
-    files = {MODEL: model, **golden_files, **_answers(runtime, manifest, pictures)}
-    return manifest, write_bundle(out, manifest, files)
+        figures |= rounding_figures(TorchNetwork(net), TorchNetwork(stored), list(pictures.values()), **judged)
+    quantized, calibration = None, options.calibration or file.parent / CALIBRATION
+    if precision == "int8":
+        quantized = _quantized(model, pictures, calibration, judged, "onnxruntime")
+        model, figures = quantized.model, figures | quantized.parity.figures()
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest = _manifest(net, source, sha256, onnx.load_from_string(model), precision, figures, list(pictures))
+    bundle = pack(manifest, {MODEL: model, **files, **_answers(_opened(model, net), manifest, pictures)})
+    return Export(manifest, bundle, TorchNetwork(stored), float_model, pictures, calibration, quantized)
+
+
+def write_export(made: Export, out: Path) -> None:
+    """Writes the bundle whole or not at all.
+
+    Raises:
+        BundleError: It cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, made.bundle)
+    except OSError as error:
+        raise BundleError(f"cannot write {out}: {error.strerror}; free space or give another --out") from error
 
 
 def read_golden(folder: Path) -> dict[str, bytes]:
@@ -82,38 +185,76 @@ def read_golden(folder: Path) -> dict[str, bytes]:
         raise ExportError(f"cannot read the golden pictures in {folder}: {error.strerror}") from error
 
 
-def _answers(network: Network, manifest: BundleManifest, pictures: dict[str, NDArray[np.uint8]]) -> dict[str, bytes]:
+def _precision(asked: Precision | Literal["auto"], parameters: int) -> Precision:
+    if asked != "auto":
+        return asked
+    return "float16" if in_half(parameters) else "float32"
+
+
+def _opened(model: bytes, net: WaltNet) -> WaltOnnx:
+    # One thread: the answers are compared on other machines, and must not depend on this one's cores.
+    return WaltOnnx(model, size_wh=net.network.input_wh, device="cpu", threads=1)
+
+
+def _quantized(
+    model: bytes, pictures: Mapping[str, Picture], folder: Path, judged: Judged, target: Target
+) -> Quantized:
+    calibrating, judges = halves(read_calibration(folder))
+    return quantize(model, list(calibrating.values()), {**pictures, **judges}, **judged, target=target)
+
+
+def _licence(file: Path | None) -> bytes:
+    if file is not None:
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise ExportError(f"cannot read the licence {file}: {error.strerror}") from error
+    text = importlib.metadata.distribution(_PACKAGE).read_text("licenses/LICENSE")
+    if not text:
+        raise ExportError(f"{_PACKAGE} was installed without its licence: give --licence FILE")
+    return text.encode()
+
+
+def _answers(network: Network, manifest: BundleManifest, pictures: Mapping[str, Picture]) -> dict[str, bytes]:
     """ONNX Runtime's own answers, which every other machine has to repeat."""
-    answers = {}
+    found_in = {}
     for index, (name, picture) in enumerate(pictures.items()):
         found = look(network, picture, size_wh=manifest.size_wh, score_threshold=manifest.score_threshold)
         if not len(found):
-            _log.warning("%s shows nothing that %s finds: it proves less than it could", name, manifest.name)
+            _log.info("%s shows nothing that %s finds", name, manifest.name)
         frame = frame_prediction(found, index, name.rpartition("/")[2])
-        answers[answer_name(name)] = msgspec.json.encode(Predictions(model=manifest.name, frames=[frame]))
-    return answers
+        found_in[answer_name(name)] = msgspec.json.encode(Predictions(model=manifest.name, frames=[frame]))
+    if all(b'"instances":[]' in answer for answer in found_in.values()):
+        _log.warning("%s finds nothing in any golden picture: they prove less than they could", manifest.name)
+    return found_in
 
 
 def _manifest(
-    source: CheckpointManifest, checkpoint_sha256: str, golden: list[str], parity: dict[str, float]
+    net: WaltNet,
+    source: CheckpointManifest,
+    sha256: str,
+    model: onnx.ModelProto,
+    precision: Precision,
+    parity: dict[str, float],
+    golden: list[str],
 ) -> BundleManifest:
-    by_title = {label.title: label for label in Label}
-    unknown = sorted(set(source.classes) - set(by_title))
-    if unknown:
-        raise ExportError(f"the checkpoint knows a class {unknown[0]!r}, this version {sorted(by_title)}: update it")
     recipe = source.recipe
     return BundleManifest(
-        name=f"{recipe.name[:31]}-{checkpoint_sha256[:8]}",
-        size_wh=source.size_wh,
-        labels=[by_title[title] for title in source.classes],
+        name=f"{recipe.name[:31]}-{sha256[:8]}",
+        size_wh=net.network.input_wh,
+        labels=_labels(source.classes),
         score_threshold=source.score_threshold,
-        candidates=recipe.network.candidates,
-        opset=OPSET,
+        candidates=net.network.candidates,
+        pictures=model.graph.input[0].type.tensor_type.shape.dim[0].dim_value,
+        outputs=[output.name for output in model.graph.output],
+        precision=precision,
+        opset=next(entry.version for entry in model.opset_import if not entry.domain),
+        operators=[function.name for function in model.functions],
         parameters=source.parameters,
-        gflops=source.gflops,
+        gflops=round(measure_gflops(net), 4),
         parity=parity,
         lineage=Lineage(
-            checkpoint_sha256=checkpoint_sha256,
+            checkpoint_sha256=sha256,
             data_sha256=source.data_sha256,
             recipe=recipe.name,
             seed=source.seed,
@@ -122,11 +263,20 @@ def _manifest(
         ),
         golden=golden,
         files={},
-        walt_version=version("walt-amodal"),
+        walt_version=importlib.metadata.version(_PACKAGE),
+        versions={name: importlib.metadata.version(name) for name in _MADE_WITH},
     )
 
 
-def _decoded(name: str, data: bytes) -> NDArray[np.uint8]:
+def _labels(classes: list[str]) -> list[Label]:
+    by_title = {label.title: label for label in Label}
+    unknown = sorted(set(classes) - set(by_title))
+    if unknown:
+        raise ExportError(f"the checkpoint knows a class {unknown[0]!r}, this version {sorted(by_title)}: update it")
+    return [by_title[title] for title in classes]
+
+
+def _decoded(name: str, data: bytes) -> Picture:
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
         raise ExportError(f"the golden picture {name} cannot be decoded: train again, or give --golden FOLDER")

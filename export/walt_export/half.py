@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -21,16 +21,20 @@ from walt_edge.runtimes.network import Network, look
 from walt_export.errors import ExportError
 from walt_train.model.waltnet import WaltNet
 
-Weights = Literal["auto", "float32", "float16"]
 MOST_BYTES = 12_000_000
 """Of an edge network's ONNX file."""
 
 
-def in_half(weights: Weights, parameters: int) -> bool:
-    """Whether to round: `auto` does where float32 goes over `MOST_BYTES` and float16 does not."""
-    if weights == "auto":
-        return 2 * parameters <= MOST_BYTES < 4 * parameters
-    return weights == "float16"
+class Judged(TypedDict):
+    """How pictures are judged: the network's input in pixels, and the score from which on something is there."""
+
+    size_wh: tuple[int, int]
+    score_threshold: float
+
+
+def in_half(parameters: int) -> bool:
+    """Whether float32 goes over `MOST_BYTES` and float16 does not."""
+    return 2 * parameters <= MOST_BYTES < 4 * parameters
 
 
 @torch.no_grad()

@@ -1,13 +1,14 @@
-"""Does the exported graph answer as the trained network does?
+"""Does the exported graph answer as the trained network does? If not, there is no bundle.
 
-Both look at the golden pictures and at noise, which reaches what pictures of a street do not; their candidates are
-compared one by one, and so are the masks that come of them. A graph that differs by more than rounding is refused.
+Both look at the golden pictures and at noise, which reaches what pictures of a street do not; what they find is
+compared one by one. The network's own candidates pass the reference of amodal suppression first, which the graph has
+inside. A refusal names the picture and the object, and can be drawn (`walt_export.draw`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,18 +17,50 @@ import torch
 from numpy.typing import NDArray
 
 from walt_edge.contract.instances import AmodalInstances
+from walt_edge.contract.labels import Label
 from walt_edge.golden import difference, mask_iou, matched
 from walt_edge.runtimes.network import Candidates, Network
 from walt_edge.runtimes.onnx_detector import letterbox
+from walt_edge.vision.amodal_ops import amodal_nms
 from walt_export.errors import ExportError
 from walt_train.model.waltnet import WaltNet
 
-BOX_PX: Final = 0.05
+BOX_PX: Final = 0.1
 SCORE: Final = 1e-3
-MAP: Final = 1e-3
+LOGIT: Final = 1e-3
+MAP: Final = LOGIT / 4
+"""Of a probability: what a logit that is `LOGIT` off changes at most, at one half. Two maps that differ by no more
+lie on different sides of one half only where they are that near to it; so do pasted masks, which are means of them.
+"""
 _SAME_BOX_PX = 1.0
 _LOST_SHARE = 0.1
 _NOISE_PICTURES = 3
+
+Picture = NDArray[np.uint8]
+
+
+class ParityError(ExportError):
+    """A graph differs from its network.
+
+    Attributes:
+        words: What differs, with the picture's name.
+        picture: Its name.
+        image: The picture, (H, W, 3) uint8 BGR.
+        answers: What the network and what the graph found in it.
+        box_xyxy: Of the object, pixels of the picture; None where it is not about one.
+    """
+
+    def __init__(self, words: str, picture: str, image: Picture, answers: Answers, box: Box | None = None) -> None:
+        self.words = f"{picture}{words}"
+        super().__init__(f"{self.words}: not exported; report it")
+        self.picture = picture
+        self.image = image
+        self.answers = answers
+        self.box_xyxy = box
+
+
+Answers = tuple[AmodalInstances, AmodalInstances]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,63 +99,112 @@ class Parity:
 
 
 class TorchNetwork:
-    """The trained network itself, as a runtime."""
+    """The trained network itself and the reference of amodal suppression, as a runtime."""
 
     def __init__(self, net: WaltNet) -> None:
         self._net = net
 
-    def __call__(self, image: NDArray[np.uint8]) -> Candidates:
+    def __call__(self, image: Picture) -> Candidates:
         """Looks at one (H, W, 3) uint8 BGR picture of the network's size."""
-        boxes, scores, labels, maps = self._net.predict(torch.from_numpy(image[None]))[:4]
-        return Candidates(boxes.numpy(), scores.numpy(), labels.numpy(), maps.numpy())
+        boxes, scores, labels, maps = (
+            value.numpy() for value in self._net.predict(torch.from_numpy(image[None]))[:4]
+        )
+        kept = amodal_nms(boxes, labels, maps)
+        return Candidates(boxes[kept], scores[kept], labels[kept], maps[kept])
 
 
 def check_parity(
     expected: Network,
     found: Network,
-    pictures: Sequence[NDArray[np.uint8]],
+    pictures: Mapping[str, Picture],
     *,
     size_wh: tuple[int, int],
     score_threshold: float,
 ) -> Parity:
-    """Compares two networks on pictures of any size and on noise.
+    """Compares two networks on pictures of any size, by name, and on noise.
 
     Raises:
-        ExportError: A difference above tolerance, with the figure.
+        ParityError: A difference above tolerance, with the figure.
     """
     noise = np.random.default_rng(0)
-    noises = [noise.integers(0, 256, (size_wh[1], size_wh[0], 3), dtype=np.uint8) for _ in range(_NOISE_PICTURES)]
+    noises = {
+        f"noise {index}": noise.integers(0, 256, (size_wh[1], size_wh[0], 3), dtype=np.uint8)
+        for index in range(_NOISE_PICTURES)
+    }
     worst = Parity()
-    for picture in [*pictures, *noises]:
-        image, scale = letterbox(picture, (size_wh[1], size_wh[0]))
-        one, other = expected(image), found(image)
-        worst = worst | _compare_candidates(one, other, score_threshold)
-        wh = (picture.shape[1], picture.shape[0])
-        before, after = (c.instances(scale=scale, frame_wh=wh, score_threshold=score_threshold) for c in (one, other))
-        worst = worst | _compare_masks(before, after, score_threshold)
+    for name, picture in {**pictures, **noises}.items():
+        worst = worst | _Comparison(name, picture, expected, found, size_wh, score_threshold).parity()
     return worst
 
 
-def _compare_candidates(expected: Candidates, found: Candidates, score_threshold: float) -> Parity:
-    pairs, lost = _match(expected, found)
-    # Two candidates whose scores or overlaps are equal but for rounding may change places at a limit. Where that
-    # could show in an answer, or happens often, it is no rounding.
-    most = max(1, int(_LOST_SHARE * max(len(expected.scores), len(found.scores))))
-    if len(lost) > most or any(score >= score_threshold for score in lost):
-        raise ExportError(
-            f"the exported graph gives {len(found.scores)} candidates and torch {len(expected.scores)}, "
-            f"{len(pairs)} of them the same: not exported; report it"
+class _Comparison:
+    """Two networks before one picture."""
+
+    def __init__(
+        self,
+        name: str,
+        picture: Picture,
+        expected: Network,
+        found: Network,
+        size_wh: tuple[int, int],
+        threshold: float,
+    ) -> None:
+        image, self._scale = letterbox(picture, (size_wh[1], size_wh[0]))
+        self._name, self._picture, self._threshold = name, picture, threshold
+        self._expected, self._found = expected(image), found(image)
+        wh = (picture.shape[1], picture.shape[0])
+        one, other = (
+            candidates.instances(scale=self._scale, frame_wh=wh, score_threshold=threshold)
+            for candidates in (self._expected, self._found)
         )
-    if not pairs:
-        return Parity()
-    one, other = (list(side) for side in zip(*pairs, strict=True))
-    parity = Parity(
-        _largest(expected.boxes_xyxy[one], found.boxes_xyxy[other]),
-        _largest(expected.scores[one], found.scores[other]),
-        _largest(expected.maps[one], found.maps[other]),
-    )
-    _check(parity)
-    return parity
+        self._answers = one, other
+
+    def parity(self) -> Parity:
+        """Raises ParityError."""
+        worst = Parity()
+        for one, other in self._pairs():
+            worst = worst | self._compare(one, other)
+        before, after = self._answers
+        words = difference(after, before, score_threshold=self._threshold)
+        if words:
+            raise self._refusal(f": the exported graph's masks differ from torch's: {words}")
+        ious = [mask_iou(after.amodal[one], before.amodal[other]) for one, other in matched(after, before)]
+        return worst | Parity(mask_iou=min(ious, default=1.0))
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        expected, found = self._expected, self._found
+        pairs, lost = _match(expected, found)
+        # Two candidates whose scores or overlaps are equal but for rounding may change places at a limit. Where that
+        # could show in an answer, or happens often, it is no rounding.
+        most = max(1, int(_LOST_SHARE * max(len(expected.scores), len(found.scores))))
+        if len(lost) > most or any(score >= self._threshold for score in lost):
+            raise self._refusal(
+                f": the exported graph gives {len(found.scores)} instances and torch {len(expected.scores)}, "
+                f"{len(pairs)} of them the same"
+            )
+        return pairs
+
+    def _compare(self, one: int, other: int) -> Parity:
+        expected, found = self._expected, self._found
+        parity = Parity(
+            _largest(expected.boxes_xyxy[one], found.boxes_xyxy[other]),
+            _largest(expected.scores[one], found.scores[other]),
+            _largest(expected.maps[one], found.maps[other]),
+        )
+        for name, limit in {"box_px": BOX_PX, "score": SCORE, "map": MAP}.items():
+            value = getattr(parity, name)
+            if not value <= limit:
+                x0, y0, x1, y1 = (expected.boxes_xyxy[one] / self._scale).tolist()
+                title = Label(int(expected.labels[one])).title
+                raise self._refusal(
+                    f", object {one + 1} ({title} at {x0:.0f},{y0:.0f}): the exported graph differs from torch: "
+                    f"{name} by {value:.2g}, allowed {limit:g}",
+                    (x0, y0, x1, y1),
+                )
+        return parity
+
+    def _refusal(self, words: str, box: Box | None = None) -> ParityError:
+        return ParityError(words, self._name, self._picture, self._answers, box)
 
 
 def _match(expected: Candidates, found: Candidates) -> tuple[list[tuple[int, int]], list[float]]:
@@ -138,25 +220,6 @@ def _match(expected: Candidates, found: Candidates) -> tuple[list[tuple[int, int
             free[best] = False
     alone = set(range(len(expected.scores))) - {one for one, _ in pairs}
     return pairs, [float(expected.scores[index]) for index in sorted(alone)] + found.scores[free].tolist()
-
-
-def _check(parity: Parity) -> None:
-    limits = {"box_px": BOX_PX, "score": SCORE, "map": MAP}
-    for name, limit in limits.items():
-        value = getattr(parity, name)
-        if not value <= limit:
-            raise ExportError(
-                f"the exported graph differs from torch: {name} by {value:.2g}, allowed {limit:g}: "
-                "not exported; report it"
-            )
-
-
-def _compare_masks(expected: AmodalInstances, found: AmodalInstances, score_threshold: float) -> Parity:
-    words = difference(found, expected, score_threshold=score_threshold)
-    if words:
-        raise ExportError(f"the exported graph's masks differ from torch's: {words}: not exported; report it")
-    ious = [mask_iou(found.amodal[one], expected.amodal[other]) for one, other in matched(found, expected)]
-    return Parity(mask_iou=min(ious, default=1.0))
 
 
 def _largest(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -65,7 +65,8 @@ def test_every_kind_is_exported_and_answers_as_torch_does(changes: dict[str, obj
     found = TorchNetwork(net)(pictures[0])
     assert len(found.scores) > 2
     assert (np.diff(found.scores) <= 0).all()
-    parity = check_parity(TorchNetwork(net), runtime, pictures, size_wh=SIZE_WH, score_threshold=THRESHOLD)
+    named = {str(index): picture for index, picture in enumerate(pictures)}
+    parity = check_parity(TorchNetwork(net), runtime, named, size_wh=SIZE_WH, score_threshold=THRESHOLD)
     assert parity.map < 1e-3
 
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])

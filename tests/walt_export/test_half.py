@@ -27,11 +27,9 @@ JUDGED: dict[str, Any] = {"size_wh": SIZE_WH, "score_threshold": 0.4}
 
 
 def test_auto_takes_half_only_where_that_keeps_the_file_small() -> None:
-    assert not in_half("auto", 450_000)
-    assert in_half("auto", 3_600_000)
-    assert not in_half("auto", 40_000_000), "no edge network, whatever its weights"
-    assert in_half("float16", 450_000)
-    assert not in_half("float32", 3_600_000)
+    assert not in_half(450_000)
+    assert in_half(3_600_000)
+    assert not in_half(40_000_000), "no edge network, whatever its weights"
 
 
 def test_rounding_leaves_the_network_alone_and_answers_nearly_as_it() -> None:
@@ -64,14 +62,14 @@ def test_the_figures_tell_what_rounding_changed() -> None:
 
 def test_a_bundle_in_half_is_what_torch_computes_with_rounded_weights(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "half.walt"
-    assert SCRIPT.main([str(checkpoint), "--weights", "float16", "--out", str(out)]) == 0
+    assert SCRIPT.main([str(checkpoint), "--fp16", "--out", str(out)]) == 0
     bundle = Bundle.read(out)
     assert {"box_px", "score", "map", "mask_iou", "half_score", "half_unpaired"} <= bundle.manifest.parity.keys()
     model = onnx.load_from_string(bundle.files[MODEL])
     kinds = {one.data_type for one in model.graph.initializer if np.prod(one.dims) > 2048 and len(one.dims) == 4}
     assert kinds == {onnx.TensorProto.FLOAT16}
     runtime = WaltOnnx(bundle.files[MODEL], size_wh=SIZE_WH, device="cpu", threads=1)
-    parity = check_parity(TorchNetwork(round_weights(small_net())), runtime, [noise(3)], **JUDGED)
+    parity = check_parity(TorchNetwork(round_weights(small_net())), runtime, {"a": noise(3)}, **JUDGED)
     assert parity.map < 1e-5
     assert SCRIPT.main(["verify", str(out)]) == 0
 
@@ -97,5 +95,5 @@ def test_an_edge_network_is_a_small_file(recipe: str) -> None:
     torch.manual_seed(0)
     net = WaltNet(msgspec.structs.replace(network, anchors_wh=anchors)).eval()
     net.input.plate.copy_(torch.randint(0, 256, net.input.plate.shape))
-    assert in_half("auto", sum(weight.numel() for weight in net.parameters()))
+    assert in_half(sum(weight.numel() for weight in net.parameters()))
     assert len(export_onnx(round_weights(net))) <= MOST_BYTES

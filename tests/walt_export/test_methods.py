@@ -105,7 +105,7 @@ def test_a_whole_network_answers_in_onnx_as_in_torch(config: AnyBranch) -> None:
     maps = runtime(noise(5)).maps
     assert len(maps) >= 4
     assert maps[:, 0].std() > 0.05
-    pictures = [noise(5, scale=2), even]
+    pictures = {"noise": noise(5, scale=2), "even": even}
     parity = check_parity(TorchNetwork(net), runtime, pictures, size_wh=SIZE_WH, score_threshold=SCORE_THRESHOLD)
     assert parity.map < 1e-4
     assert parity.mask_iou == 1

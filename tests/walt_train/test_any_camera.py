@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from walt_export.bundle import make_bundle
+from walt_export.bundle import export, write_export
 from walt_export.half import MOST_BYTES
 
 from tests import clipart
@@ -56,7 +56,9 @@ def test_cameras_of_unlike_size_train_one_network_that_is_exported_and_verified(
     golden = [cv2.imread(str(path)) for path in sorted((out / "golden").iterdir())]
     assert {picture.shape[1::-1] for picture in golden if picture is not None} == set(SIZES_WH)
 
-    manifest, _ = make_bundle(out, bundle)
+    made = export(out)
+    manifest = made.manifest
+    write_export(made, bundle)
     assert len(Bundle.read(bundle).files[MODEL]) <= MOST_BYTES
     assert manifest.lineage.steps == 3
     assert "half_score" in manifest.parity

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -22,10 +22,11 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.files import write_whole
 from walt_edge.contract.labels import Label
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 SUFFIX = ".walt"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+LICENCE = "licence.txt"
 MAX_BUNDLE_BYTES = 1 << 30
 MAX_MANIFEST_BYTES = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -34,6 +35,8 @@ Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
 FileName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)?\.[a-z0-9]+\Z", max_length=100)]
 Side = Annotated[int, Meta(ge=32, le=4096)]
+Precision = Literal["float32", "float16", "int8"]
+"""How weights are stored; int8 is also how most of the network computes."""
 
 
 class BundleError(WaltError):
@@ -74,7 +77,11 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         labels: The classes that it was trained on.
         score_threshold: Fixed on validation data; instances below it are not given.
         candidates: The most instances that the graph gives for a frame.
+        pictures: The most pictures that it looks at together; 0 for any number.
+        outputs: Names of what it gives, the four that an agent reads first.
+        precision: How weights are stored.
         opset: ONNX operator set.
+        operators: Functions of domain `walt` that the graph calls, and brings along.
         parameters: Weights.
         gflops: Of one frame with all candidates, multiply and add counted as two.
         parity: Largest differences from torch, by what was compared.
@@ -82,6 +89,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         golden: Names of the golden pictures; `golden/0.png` has its answer in `golden/0.json`, a predictions file.
         files: sha256 of every file but the manifest.
         walt_version: What wrote it.
+        versions: Of the packages that it was made with, by name.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=40, pattern=r"\A[A-Za-z0-9_.-]+\Z")]
@@ -89,7 +97,11 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     labels: list[Label]
     score_threshold: Unit
     candidates: Annotated[int, Meta(ge=1, le=1000)]
+    pictures: Annotated[int, Meta(ge=0)]
+    outputs: list[str]
+    precision: Precision
     opset: int
+    operators: list[str]
     parameters: int
     gflops: float
     parity: dict[str, float]
@@ -97,6 +109,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     golden: list[FileName]
     files: dict[FileName, Sha256]
     walt_version: str
+    versions: dict[str, str]
     format: int = FORMAT
 
 
@@ -149,9 +162,11 @@ class Bundle:
         if hashes != manifest.files:
             wrong = sorted(name for name, _ in hashes.items() ^ manifest.files.items())
             raise BundleError(f"damaged: {wrong[0]} is not what the manifest says; export or fetch it again")
-        missing = {MODEL, *manifest.golden, *(answer_name(name) for name in manifest.golden)} - set(files)
-        if missing:
-            raise BundleError(f"incomplete: {sorted(missing)[0]} is not in it; export it again")
+        members = {MODEL, LICENCE, *manifest.golden, *(answer_name(name) for name in manifest.golden)}
+        for name in sorted(members - set(files)):
+            raise BundleError(f"incomplete: {name} is not in it; export it again")
+        for name in sorted(set(files) - members):
+            raise BundleError(f"{name} is in it, which no bundle holds: engines and libraries are made on the device")
         return cls(manifest, files, hashlib.sha256(data).hexdigest())
 
 

@@ -30,7 +30,11 @@ class WaltOnnx:
         self, model: bytes, *, size_wh: tuple[int, int], device: Device = "auto", threads: int | None = None
     ) -> None:
         self._session = open_session(model, device=device, threads=threads)
-        inputs = {entry.name: entry.shape for entry in self._session.get_inputs()}
+        # A graph that takes any number of pictures names its first side instead of counting it.
+        inputs = {
+            entry.name: [1 if isinstance(entry.shape[0], str) else entry.shape[0], *entry.shape[1:]]
+            for entry in self._session.get_inputs()
+        }
         outputs = {entry.name for entry in self._session.get_outputs()}
         expected = {INPUT: [1, size_wh[1], size_wh[0], 3]}
         if inputs != expected or not outputs.issuperset(OUTPUTS):

@@ -5,25 +5,21 @@ cells cover its amodal box exactly; a pixel takes the map's value at its centre,
 cells and constant beyond the outermost ones, and is set at 0.5.
 
 Plain suppression removes neighbours that overlap, which is what amodal boxes do. Here two boxes of one class are one
-object only if they also show the same pixels: people who stand before each other survive, duplicates do not.
+object only if they also show the same (`amodal_ops.amodal_nms`): people who stand before each other survive,
+duplicates do not. A graph may have suppressed already; to do it again changes nothing.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.instances import AmodalInstances, InstancesError
 from walt_edge.contract.masks import PatchMask
+from walt_edge.vision.amodal_ops import AMODAL, OCCLUDED, OCCLUDER, THRESHOLD, amodal_nms
 
-MASK_THRESHOLD: Final = 0.5
-SAME_BOX_IOU: Final = 0.5
-SAME_VISIBLE_IOU: Final = 0.3
-LEAST_VISIBLE_PX: Final = 16
-AMODAL, OCCLUDER, OCCLUDED = range(3)
 _LAYERS = 3
 
 _Floats = NDArray[np.float32]
@@ -79,8 +75,9 @@ def choose(
     # Ties are broken by label and place, so that the order in which candidates come never matters.
     ranked = np.lexsort((*boxes.T[::-1], labels, -scores))
     order = ranked[inside[ranked]]
-    kept, layers = _suppress(boxes[order], clipped[order], labels[order], maps[order], frame_wh)
-    chosen = order[kept]
+    # Suppressed before anything is pasted: a mask in the frame costs more than a map.
+    chosen = order[amodal_nms(boxes_xyxy[order], labels[order], maps[order])]
+    layers = [paste(boxes[index], maps[index], frame_wh) for index in chosen.tolist()]
     instances = AmodalInstances(
         frame_wh,
         clipped[chosen],
@@ -110,39 +107,22 @@ def paste(box_xyxy: NDArray[np.float64], maps: _Floats, frame_wh: tuple[int, int
     wide += (maps[:, :, right] - wide) * across
     levels = wide[:, top]
     levels += (wide[:, bottom] - levels) * down[:, None]
-    return [PatchMask(x0, y0, mask) for mask in levels >= MASK_THRESHOLD]
+    return [PatchMask(x0, y0, mask) for mask in levels >= THRESHOLD]
 
 
-def box_ious(boxes_xyxy: _Floats) -> _Floats:
-    """Intersection over union of every two of (N, 4) boxes that are not empty; (N, N) 0..1."""
-    low = np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[:, :2])
-    high = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[:, 2:])
-    common = np.maximum(high - low, 0).prod(axis=2)
-    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
-    return np.asarray(common / (areas[:, None] + areas - common), np.float32)
+def amodal_paste(boxes_xyxy: _Floats, maps: _Floats, size_wh: tuple[int, int]) -> NDArray[np.bool_]:
+    """All masks at once, (N, L, H, W) bool: what `paste` gives box by box.
 
-
-def _suppress(
-    boxes: NDArray[np.float64],
-    clipped: _Floats,
-    labels: NDArray[np.int64],
-    maps: _Floats,
-    frame_wh: tuple[int, int],
-) -> tuple[list[int], list[list[PatchMask]]]:
-    """Indices of what is kept of boxes that come best first, and the masks of each."""
-    rivals = (box_ious(clipped) >= SAME_BOX_IOU) & (labels[:, None] == labels)
-    kept: dict[int, list[PatchMask]] = {}
-    visible: dict[int, PatchMask] = {}
-    for index, box in enumerate(boxes):
-        masks = paste(box, maps[index], frame_wh)
-        whole, front = masks[AMODAL], masks[OCCLUDER]
-        seen = PatchMask(whole.x, whole.y, whole.mask & ~front.mask)
-        better = [visible[rival] for rival in np.flatnonzero(rivals[index, :index]).tolist() if rival in visible]
-        hidden = bool(better) and seen.area < LEAST_VISIBLE_PX
-        if hidden or any(seen.iou(other) >= SAME_VISIBLE_IOU for other in better):
-            continue
-        kept[index], visible[index] = masks, seen
-    return list(kept), list(kept.values())
+    Args:
+        boxes_xyxy: (N, 4) boxes of positive sides, pixels; they may leave the picture.
+        maps: (N, L, h, w) 0..1.
+        size_wh: Of the picture, pixels.
+    """
+    out = np.zeros((*maps.shape[:2], size_wh[1], size_wh[0]), bool)
+    for planes, box, cells in zip(out, boxes_xyxy.astype(np.float64), maps, strict=True):
+        for plane, mask in zip(planes, paste(box, cells, size_wh), strict=True):
+            plane |= mask.full(size_wh[1], size_wh[0])
+    return out
 
 
 def _neighbours(low: float, high: float, side_px: int, cells: int) -> tuple[int, _Indices, _Indices, _Floats]:

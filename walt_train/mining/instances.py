@@ -22,7 +22,8 @@ from walt_edge.runtimes import Detections
 from walt_edge.runtimes.network import Network
 from walt_edge.runtimes.onnx_detector import letterbox
 from walt_edge.runtimes.walt_onnx import WaltOnnx
-from walt_edge.vision.amodal import AMODAL, MASK_THRESHOLD, OCCLUDER, choose
+from walt_edge.vision.amodal import choose
+from walt_edge.vision.amodal_ops import AMODAL, OCCLUDER, THRESHOLD
 
 Image = NDArray[np.uint8]
 
@@ -119,7 +120,7 @@ class InstanceTeacher:
 
 
 def _seen(instances: AmodalInstances, maps: NDArray[np.float32]) -> list[Seen]:
-    hidden = (maps[:, OCCLUDER] * (maps[:, AMODAL] >= MASK_THRESHOLD)).max(axis=(1, 2), initial=0.0)
+    hidden = (maps[:, OCCLUDER] * (maps[:, AMODAL] >= THRESHOLD)).max(axis=(1, 2), initial=0.0)
     x0, y0, x1, y1 = instances.boxes_xyxy.astype(float).T.tolist() if len(instances) else ([], [], [], [])
     return [
         Seen(Label(int(label)), float(score), box, amodal, visible, float(most))

@@ -64,11 +64,11 @@ def test_a_cut_bundle_is_refused(length: int) -> None:
         ({name: data for name, data in _members().items() if name != MODEL}, "model.onnx"),
         ({name: data for name, data in _members().items() if name != MANIFEST}, "not a bundle"),
         (_members() | {MANIFEST: b"{}"}, "format none"),
-        (_members() | {MANIFEST: b'{"format": 2}'}, "format 2"),
-        (_members() | {MANIFEST: b'{"format": 1}'}, "malformed"),
+        (_members() | {MANIFEST: b'{"format": 3}'}, "format 3"),
+        (_members() | {MANIFEST: b'{"format": 2}'}, "malformed"),
         (_members() | {MANIFEST: b"\xff\xfe"}, "malformed"),
         (_members() | {MANIFEST: b'{"x":' + b"[" * 500_000}, "malformed"),
-        (_members() | {MANIFEST: b'{"format":1,"x":' + b"[" * 500_000}, "malformed"),
+        (_members() | {MANIFEST: b'{"format":2,"x":' + b"[" * 500_000}, "malformed"),
     ],
 )
 def test_a_wrong_bundle_is_refused_by_name(members: dict[str, bytes], words: str) -> None:
@@ -84,6 +84,12 @@ def test_a_compressed_member_is_refused() -> None:
 def test_golden_pictures_have_answers() -> None:
     with pytest.raises(BundleError, match=r"golden/0\.json is not in it"):
         pack(manifest(), {name: data for name, data in FILES.items() if name != "golden/0.json"})
+
+
+@pytest.mark.parametrize("name", ["libengine.so", "golden/engine.plan", "weights.data"])
+def test_what_no_bundle_holds_is_refused(name: str) -> None:
+    with pytest.raises(BundleError, match=rf"{name} is in it, which no bundle holds"):
+        pack(manifest(), FILES | {name: b"x"})
 
 
 @pytest.mark.parametrize("name", ["../up", "/etc/passwd", "a/b/c.png", "a.png/../b.png", ""])
