@@ -1,8 +1,8 @@
 """TensorRT's Python module as far as `walt_export.tensorrt.engine` uses it, on a CPU and by ONNX Runtime.
 
 Names and arguments are the real module's (a test holds them against its published types), and so is what it refuses:
-calls out of order, shapes outside of the profile, tensors without memory, plans and caches of another place. As in the
-real one most refusals are a False or a None, with the reason in the log.
+calls out of order, shapes outside of the profile, tensors without memory, plans and caches of another place. Most
+refusals are a False or a None, as in the real one, with the reason in the log.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+from google.protobuf.message import DecodeError
 from walt_export.tensorrt.support import TYPES
 
 __version__ = "10.13.0.35"
@@ -66,7 +67,7 @@ class DataType(enum.Enum):
     INT64 = 8
 
 
-_DATA_TYPES = {
+_DATA_TYPES: dict[int, DataType] = {
     onnx.TensorProto.FLOAT: DataType.FLOAT,
     onnx.TensorProto.FLOAT16: DataType.HALF,
     onnx.TensorProto.INT32: DataType.INT32,
@@ -163,10 +164,10 @@ class OnnxParser:
     def get_error(self, index: int) -> ParserError:
         return self._errors[index]
 
-    def parse(self, model: bytes) -> bool:
+    def parse(self, model: bytes, path: str | None = None) -> bool:
         try:
             loaded = onnx.load_from_string(model)
-        except Exception as error:  # whatever protobuf raises: the real parser has its own
+        except DecodeError as error:
             self._logger.log(ILogger.Severity.ERROR, f"Failed to parse ONNX model: {error}")
             return False
         unknown = [(i, node) for i, node in enumerate(loaded.graph.node) if node.domain or node.op_type not in TYPES]
@@ -313,7 +314,8 @@ class ICudaEngine:
         return len(self._tensors)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self._tensors)[index]
+        names: list[str] = list(self._tensors)
+        return names[index]
 
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         if name not in self._tensors:

@@ -123,10 +123,10 @@ def _configured(builder: trt.Builder, network: trt.INetworkDefinition, recipe: B
 
 def _read_timing_cache(config: trt.IBuilderConfig, file: Path) -> None:
     stored = file.read_bytes() if file.is_file() else b""
-    if config.set_timing_cache(config.create_timing_cache(stored), False):
-        return
-    _log.warning("%s is of another device or version: kernels are timed again", file)
-    config.set_timing_cache(config.create_timing_cache(b""), False)
+    cache: trt.ITimingCache | None = config.create_timing_cache(stored)
+    if cache is None or not config.set_timing_cache(cache, False):
+        _log.warning("%s is of another device or version: kernels are timed again", file)
+        config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 class Memory:
@@ -148,10 +148,12 @@ class Memory:
     @contextlib.contextmanager
     def in_order(self) -> Iterator[None]:
         """What torch does inside comes after what the stream was given before; at the end all of it is done."""
+        if self._stream is None:
+            yield
+            return
         with torch.cuda.stream(self._stream):
             yield
-        if self._stream:
-            self._stream.synchronize()
+        self._stream.synchronize()
 
     def put(self, array: NDArray[np.uint8]) -> Tensor:
         """A picture or several, on the device."""
@@ -181,7 +183,8 @@ class _Output(trt.IOutputAllocator):
         """TensorRT asks for memory: the address of at least `size` bytes, which torch aligns to 512."""
         if size > self._held.numel():
             self._held = self._memory.reserve(size)
-        return self._held.data_ptr()
+        address: int = self._held.data_ptr()
+        return address
 
     def reallocate_output(self, tensor_name: str, memory: int, size: int, alignment: int) -> int:
         """The same, of TensorRT's older callback."""
@@ -200,7 +203,9 @@ class _Output(trt.IOutputAllocator):
         if self._shape is None:
             raise ExportError("TensorRT gave no shape of an output: build the engine again")
         size_bytes = math.prod(self._shape) * self._dtype.itemsize
-        found: NDArray[Any] = self._held[:size_bytes].view(self._dtype).reshape(self._shape).cpu().numpy()
+        found: NDArray[Any] = (
+            self._held[:size_bytes].view(self._dtype).reshape(self._shape).to("cpu", copy=True).numpy()
+        )
         return found
 
 

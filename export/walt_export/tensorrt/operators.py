@@ -123,7 +123,7 @@ def _branch_scope(scope: Scope, branch: onnx.GraphProto) -> Scope:
 
 def _typed(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
     """The model with the types of its values, in branches too, and whether they are all known."""
-    # Being strict it stops at the first operator that ONNX does not know: the walk names that, knowing less behind it.
+    # Being strict it stops at the first operator that ONNX does not know: the walk names it and knows less behind it.
     for strict in (True, False):
         with contextlib.suppress(onnx.shape_inference.InferenceError):
             inferred = onnx.shape_inference.infer_shapes(

@@ -87,8 +87,9 @@ def read_recipe(folder: Path) -> tuple[BuildRecipe, bytes]:
         raise ExportError(f"{folder / RECIPE} is no build recipe of format 1 ({error}): export again") from error
     found = hashlib.sha256(model).hexdigest()
     if found != recipe.sha256:
+        there, meant = found[:12], recipe.sha256[:12]
         raise ExportError(
-            f"{folder / recipe.model} has sha256 {found[:12]}, the recipe {recipe.sha256[:12]}: copy both"
+            f"{folder / recipe.model} has sha256 {there}, the recipe is for {meant}: copy the whole folder"
         )
     return recipe, model
 
@@ -119,6 +120,7 @@ def readme(recipe: BuildRecipe) -> str:
     low, best, high = msgspec.structs.astuple(recipe.batch)
     pictures = f"{low} to {high}, best {best}" if recipe.dynamic_batch else f"{low}"
     command = " \\\n  ".join(trtexec(recipe))
+    python = "from pathlib import Path; from walt_export.tensorrt.engine import build; build(Path('.'))"
     return f"""\
 # A WALT-Net for TensorRT
 
@@ -135,16 +137,16 @@ project's tests hold that ONNX Runtime answers the same by such a file as by the
 ## Build
 
 1. Copy this folder to the device.
-2. In it, run
+2. In it, run TensorRT's own tool:
 
 ```
 {command}
 ```
 
-   or, where this project (extra `export`) and the Python module `tensorrt` are installed:
+or, where this project (extra `export`) and the Python module `tensorrt` are installed, the same by Python:
 
 ```
-python -c "from pathlib import Path; from walt_export.tensorrt.engine import build; build(Path('.'))"
+python -c "{python}"
 ```
 
 3. Keep `{recipe.timing_cache}`: it makes the next build on the same device faster.
