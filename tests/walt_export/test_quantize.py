@@ -76,7 +76,7 @@ def test_a_network_that_integers_spoil_is_refused_with_picture_and_object() -> N
     with pytest.raises(
         ExportError, match=r"INT8 loses too much .*\d\.png, (person|vehicle) of score .*without --int8"
     ):
-        quantized(spoilt, [0, 1, 2, 5, 9])
+        quantized(spoilt, [0, 9])
 
 
 @pytest.mark.parametrize(

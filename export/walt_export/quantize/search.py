@@ -15,7 +15,7 @@ from walt_export.errors import ExportError
 from walt_export.quantize.gate import QuantizedParity, answers, compare
 from walt_export.quantize.layers import PARTS
 from walt_export.quantize.ranges import measure
-from walt_export.quantize.rewrite import Target, activations_of, layers_of, rewrite, widen
+from walt_export.quantize.graph import Target, activations_of, layers_of, rewrite, widen
 
 Image = NDArray[np.uint8]
 
@@ -79,7 +79,7 @@ def quantize(
         judges: What the gate looks at, by name; none of the frames.
         size_wh: The network's input, pixels.
         score_threshold: What scores less is not an instance.
-        target: What is to run it best; see `walt_export.quantize.rewrite`.
+        target: What is to run it best; see `walt_export.quantize.graph`.
 
     Returns:
         The first of the attempts that passes; the same arguments give the same bytes.
