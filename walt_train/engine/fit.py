@@ -27,6 +27,7 @@ from walt_train.data.sample import Samples, Split
 from walt_train.engine.batches import StepBatches, step_loader, survey
 from walt_train.engine.checkpoint import CheckpointManifest, write_checkpoint
 from walt_train.engine.curves import Curves
+from walt_train.engine.golden import write_calibration, write_golden
 from walt_train.engine.meeting import meet
 from walt_train.engine.plan import (
     CHECKPOINT,
@@ -41,7 +42,7 @@ from walt_train.engine.plan import (
 from walt_train.engine.precision import in_bfloat16
 from walt_train.engine.segments import Segment, go_on, write_segments
 from walt_train.engine.start import Start
-from walt_train.engine.validate import judge, write_calibration, write_golden
+from walt_train.engine.validate import judge
 from walt_train.model.cost import count_parameters, measure_gflops
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes.recipe import Recipe
@@ -277,8 +278,8 @@ def _finish(
     started: tuple[str, ...],
 ) -> Path:
     threshold, figures = judge(net, held_out, recipe.training.validation)
-    write_golden(held_out, wanted.out)
-    write_calibration(held_out, wanted.out, recipe.network.input_wh)
+    golden = write_golden(held_out, wanted.out)
+    write_calibration(held_out, wanted.out, recipe.network.input_wh, without=golden)
     manifest = CheckpointManifest(
         recipe=recipe,
         seed=wanted.seed,

@@ -56,7 +56,9 @@ def test_a_training_leaves_everything_that_comes_after_it_needs(trained: Path) -
     curves = json.loads((folder / "curves.json").read_text())
     assert [row["step"] for row in curves] == [1, 2, 3, 4, 5, 6]
     assert {"loss", "loss_amodal", "loss_occluder", "loss_occluded", "loss_rpn_cls", "loss_bbox"} <= curves[0].keys()
-    assert sorted(path.name for path in (folder / "golden").iterdir()) == ["0.png", "1.png", "2.png"]
+    golden = sorted(path.stem for path in (folder / "golden").iterdir())
+    assert golden == ["border", "hidden", "many", "none", "tiny"]
+    assert (folder / "calibration").is_dir()
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
 
