@@ -4,7 +4,8 @@
 - Constants are whole: what `walt_export.narrow` stores is uint8, which TensorRT has at the input alone, and kernels
   have to be constants for it to fuse and to quantise. So are biases: it dequantises int8, never int32.
 - The picture is made float32 first thing, and moved about afterwards: uint8 cannot be moved.
-- NonZero is asked of numbers: TensorRT has it of floats alone.
+- NonZero is asked of numbers, and booleans are compared by Xor: TensorRT has NonZero of floats alone, and Equal of
+  numbers.
 """
 
 from __future__ import annotations
@@ -20,13 +21,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from walt_export.errors import ExportError
 from walt_export.tensorrt.limits import constant_value
-from walt_export.tensorrt.operators import check_operators
+from walt_export.tensorrt.operators import check_functions, check_operators
 
 _MOVERS = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators whose answer is some of the first input's values: they may come before a Cast or after it."""
-_IN_FLOAT = frozenset({"NonZero"})
-"""Operators of one input that ONNX has for any type and TensorRT for floats."""
-
 _Values = NDArray[np.generic]
 
 
@@ -47,13 +45,13 @@ def tensorrt_model(model: bytes) -> bytes:
     except DecodeError as error:
         raise ExportError(f"not an ONNX file ({error}): export the checkpoint again") from error
     if ready.functions:
-        check_operators(ready)  # here they still have their functions' names
+        check_functions(ready)
         ready = onnx.inliner.inline_local_functions(ready)
     graph = ready.graph
     del graph.value_info[:]
     _fold_constants(graph)
     _cast_input_first(graph)
-    _ask_of_floats(ready)
+    _restate(ready)
     _tidy(ready)
     check_operators(ready)
     try:
@@ -98,8 +96,7 @@ def _cast_input_first(graph: onnx.GraphProto) -> None:
     """Where a uint8 input is moved about before it is cast, casts it to float32 before it is moved."""
     for entry in graph.input:
         if entry.type.tensor_type.elem_type == TensorProto.UINT8 and _is_moved(entry.name, graph.node):
-            cast = helper.make_node("Cast", [entry.name], [f"{entry.name}.float"], f"{entry.name}.cast")
-            cast.attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+            cast = helper.make_node("Cast", [entry.name], [f"{entry.name}.float"], to=TensorProto.FLOAT)
             for node in graph.node:
                 if node.op_type in _MOVERS:
                     _rename_inputs(node, entry.name, cast.output[0])
@@ -117,18 +114,23 @@ def _is_moved(name: str, nodes: Iterable[onnx.NodeProto]) -> bool:
     return len(moved) > 1
 
 
-def _ask_of_floats(model: onnx.ModelProto) -> None:
-    """Puts a Cast before operators that TensorRT has of floats alone."""
+def _restate(model: onnx.ModelProto) -> None:
+    """Operators that TensorRT has of other types than the graph asks them of, by operators of the right ones."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {entry.name: entry.type.tensor_type.elem_type for entry in [*graph.value_info, *graph.input]}
+    types |= {one.name: one.data_type for one in graph.initializer}
     nodes = []
     for node in model.graph.node:
-        if node.op_type in _IN_FLOAT and types.get(node.input[0]) != TensorProto.FLOAT:
-            cast = helper.make_node("Cast", [node.input[0]], [f"{node.output[0]}.float"], f"{node.output[0]}.cast")
-            cast.attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+        asked = node.op_type, types.get(node.input[0]) if node.input else None
+        if asked == ("NonZero", TensorProto.BOOL):
+            cast = helper.make_node("Cast", list(node.input), [f"{node.output[0]}.float"], to=TensorProto.FLOAT)
             _rename_inputs(node, node.input[0], cast.output[0])
-            nodes.append(cast)
-        nodes.append(node)
+            nodes += [cast, node]
+        elif asked == ("Equal", TensorProto.BOOL):
+            other = helper.make_node("Xor", list(node.input), [f"{node.output[0]}.other"])
+            nodes += [other, helper.make_node("Not", [other.output[0]], list(node.output), node.name)]
+        else:
+            nodes.append(node)
     _replace_nodes(model.graph, nodes)
 
 

@@ -59,15 +59,29 @@ def check_operators(model: onnx.ModelProto) -> int:
         ExportError: TensorRT does not take it: names the first nodes, counts them all.
     """
     walk = _Walk(model)
-    found = list(walk.offences())
-    if found:
-        first, others = found[0], found[1:]
-        also = [one.place for one in others[: _NAMED - 1]]
-        rest = [f"{len(others) - len(also)} more"] if len(others) > len(also) else []
-        more = "; also " + ", ".join(also + rest) if others else ""
-        count = f"{len(found)} of {walk.nodes} nodes"
-        raise ExportError(f"TensorRT does not take {count}: {first.place}: {first.why}: {first.remedy}{more}")
+    _refuse([*walk.of_functions(), *walk.of_graph()], walk.nodes)
     return walk.nodes
+
+
+def check_functions(model: onnx.ModelProto) -> None:
+    """Holds the nodes of a model's functions alone: once they are inlined they have no name of a function's.
+
+    Raises:
+        ExportError: As `check_operators` does.
+    """
+    walk = _Walk(model)
+    _refuse(list(walk.of_functions()), walk.nodes)
+
+
+def _refuse(found: list[Offence], nodes: int) -> None:
+    if not found:
+        return
+    first, others = found[0], found[1:]
+    also = [one.place for one in others[: _NAMED - 1]]
+    rest = [f"{len(others) - len(also)} more"] if len(others) > len(also) else []
+    more = "; also " + ", ".join(also + rest) if others else ""
+    count = f"{len(found)} of {nodes} nodes"
+    raise ExportError(f"TensorRT does not take {count}: {first.place}: {first.why}: {first.remedy}{more}")
 
 
 class _Walk:
@@ -82,10 +96,12 @@ class _Walk:
         self._model, self._complete = _typed(model)
         self._functions = {(function.domain, function.name) for function in model.functions}
 
-    def offences(self) -> Iterator[Offence]:
+    def of_graph(self) -> Iterator[Offence]:
         graph = self._model.graph
         outside = Scope(inputs=frozenset(entry.name for entry in graph.input), complete=self._complete)
         yield from self._each(graph.node, outside.inside(graph), "")
+
+    def of_functions(self) -> Iterator[Offence]:
         for function in self._model.functions:
             scope = Scope(constants=constants_of(function.node))
             yield from self._each(function.node, scope, f"function {function.domain}::{function.name}")

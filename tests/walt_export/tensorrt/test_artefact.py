@@ -177,6 +177,15 @@ def test_nonzero_is_asked_of_floats() -> None:
     assert_same_answers(model, ready, x=np.zeros(4, np.float32))
 
 
+def test_booleans_are_compared_by_xor() -> None:
+    nodes = [node("Equal", ["a", "b"], ["e"], "alike"), node("Cast", ["e"], ["y"], to=TensorProto.FLOAT)]
+    inputs = [value(name, TensorProto.BOOL) for name in ("a", "b")]
+    model = graph_model(nodes, inputs, [value("y")]).SerializeToString()
+    ready = tensorrt_model(model)
+    assert operators(ready) == ["Xor", "Not", "Cast"]
+    assert_same_answers(model, ready, a=np.array([0, 0, 1, 1], bool), b=np.array([0, 1, 0, 1], bool))
+
+
 def quantised_model() -> bytes:
     """A convolution with int8 kernel and int32 bias, as ONNX Runtime's static quantisation writes it."""
     random = np.random.default_rng(0)
