@@ -49,7 +49,10 @@ def describe(bundle: Bundle, model: onnx.ModelProto) -> Iterator[Fact]:
     yield "classes", ", ".join(label.title for label in manifest.labels)
     yield "threshold", f"{manifest.score_threshold:.4g}"
     yield "candidates", f"at most {manifest.candidates} in a frame"
-    yield "parameters", f"{manifest.parameters:,}; {manifest.gflops:.2f} GFLOPs for a frame with all candidates"
+    yield (
+        "parameters",
+        f"{manifest.parameters:,}; {manifest.gflops:.2f} GFLOPs for a frame with all candidates, functions apart",
+    )
     yield "precision", f"{manifest.precision}; constants stored as {_precision(model)}"
     yield "graph", f"opset {manifest.opset}: {_operators(model)}"
     yield "functions", ", ".join(manifest.operators) or "none"
