@@ -13,7 +13,7 @@ from walt_export.cost import PartCost
 
 _INK: Final = (40, 40, 40)
 _PALE: Final = (225, 225, 225)
-_ROW_PX, _BAR_PX, _TOP_PX = 28, 16, 76
+_ROW_PX, _BAR_PX, _TOP_PX = 28, 16, 96
 _NAME_PX, _COLUMN_PX, _VALUE_PX = 170, 250, 92
 _COLUMNS: Final[tuple[tuple[str, tuple[int, int, int], str, Callable[[PartCost], float | None]], ...]] = (
     ("milliseconds", (168, 108, 27), "{:.1f}", lambda one: one.ms),
@@ -23,13 +23,20 @@ _COLUMNS: Final[tuple[tuple[str, tuple[int, int, int], str, Callable[[PartCost],
 """Heading, BGR colour, form of the values, and where they come from."""
 
 
-def draw_cost(title: str, subtitle: str, costs: Sequence[PartCost]) -> NDArray[np.uint8]:
-    """(H, W, 3) BGR: bars of time, operations and bytes by part; time only where it was measured."""
+def draw_cost(title: str, notes: Sequence[str], costs: Sequence[PartCost]) -> NDArray[np.uint8]:
+    """(H, W, 3) BGR: bars of time, operations and bytes by part; time only where it was measured.
+
+    Args:
+        title: Whose cost it is.
+        notes: Up to two lines below the title.
+        costs: One row each.
+    """
     columns = [column for column in _COLUMNS if any(column[3](one) is not None for one in costs)]
     size_wh = (_NAME_PX + len(columns) * _COLUMN_PX, _TOP_PX + len(costs) * _ROW_PX + 12)
     image = np.full((size_wh[1], size_wh[0], 3), 255, np.uint8)
     _write(image, title, (10, 22), 0.5)
-    _write(image, subtitle, (10, 42), 0.38)
+    for row, note in enumerate(notes):
+        _write(image, note, (10, 42 + 18 * row), 0.38)
     for row, one in enumerate(costs):
         _write(image, one.part, (10, _TOP_PX + row * _ROW_PX + 18), 0.42)
     for place, (heading, colour, form, value) in enumerate(columns):

@@ -49,10 +49,8 @@ def describe(bundle: Bundle, model: onnx.ModelProto) -> Iterator[Fact]:
     yield "classes", ", ".join(label.title for label in manifest.labels)
     yield "threshold", f"{manifest.score_threshold:.4g}"
     yield "candidates", f"at most {manifest.candidates} in a frame"
-    yield (
-        "parameters",
-        f"{manifest.parameters:,}; {manifest.gflops:.2f} GFLOPs for a frame with all candidates, functions apart",
-    )
+    yield "parameters", f"{manifest.parameters:,}"
+    yield "operations", f"{manifest.gflops:.2f} GFLOPs for a frame with all candidates, functions apart"
     yield "precision", f"{manifest.precision}; constants stored as {_precision(model)}"
     yield "graph", f"opset {manifest.opset}: {_operators(model)}"
     yield "functions", ", ".join(manifest.operators) or "none"
@@ -87,7 +85,7 @@ def measured_on(profile: Profile) -> str:
     """How the milliseconds came about."""
     threads = "1 thread" if profile.threads == 1 else f"{profile.threads} threads"
     found = ", ".join(map(str, profile.found))
-    return f"ONNX Runtime, CPU, {threads}, {profile.runs} runs of the golden pictures ({found} candidates)"
+    return f"ONNX Runtime, CPU, {threads}, {profile.runs} runs of the golden pictures (it gave {found} objects)"
 
 
 def _precision(model: onnx.ModelProto) -> str:

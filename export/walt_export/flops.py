@@ -3,7 +3,8 @@
 How many proposals and objects there are is known only when a graph runs. For the cost, every operator whose number of
 results depends on what it sees is taken to give the most that it can (NonZero all, NonMaxSuppression its limit or all
 boxes); ONNX's own shape inference then knows every other size. Convolutions and matrix products are counted, a
-product and a sum as two, as `walt_train.model.cost` counts them.
+product and a sum as two, as `walt_train.model.cost` counts them. For functions that compare pairs of objects that is
+a bound which no street reaches: every object next to every other.
 """
 
 from __future__ import annotations

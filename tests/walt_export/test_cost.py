@@ -10,7 +10,6 @@ from walt_export.cost import PartCost, measure_cost, read_model, static_cost
 from walt_export.cost_picture import draw_cost
 from walt_export.errors import ExportError
 from walt_export.flops import largest_shapes, node_flops
-from walt_export.onnx import export_onnx
 from walt_export.parts import INPUT, PARTS, REST, SELECTION, carry_parts, find_parts, op_part, ordered, part_of_weight
 from walt_export.profiling import profile
 
@@ -28,7 +27,7 @@ def general() -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def model(general: Bundle) -> onnx.ModelProto:
+def graph(general: Bundle) -> onnx.ModelProto:
     return read_model(general)
 
 
@@ -103,9 +102,9 @@ def test_parts_stand_in_the_networks_order() -> None:
     assert ordered({REST, "op B", SELECTION, "op A", INPUT}) == [INPUT, SELECTION, "op A", "op B", REST]
 
 
-def test_the_graph_costs_what_torch_counts() -> None:
+def test_the_graph_costs_what_torch_counts(model: bytes) -> None:
     net = small_net()
-    costs = {one.part: one for one in static_cost(onnx.load_from_string(export_onnx(net)), net.network.candidates)}
+    costs = {one.part: one for one in static_cost(onnx.load_from_string(model), net.network.candidates)}
     expected = measure_parts(net)
     features = sum(one.gflops for part, one in costs.items() if part.startswith("backbone"))
     assert features == pytest.approx(expected["features"], rel=0.02)
@@ -118,8 +117,8 @@ def test_the_graph_costs_what_torch_counts() -> None:
     assert network == pytest.approx(measure_gflops(net), rel=0.02)
 
 
-def test_the_general_model_costs_what_its_manifest_says(general: Bundle, model: onnx.ModelProto) -> None:
-    costs = static_cost(model, general.manifest.candidates)
+def test_the_general_model_costs_what_its_manifest_says(general: Bundle, graph: onnx.ModelProto) -> None:
+    costs = static_cost(graph, general.manifest.candidates)
     network = sum(one.gflops for one in costs if not one.part.startswith("op "))
     assert network == pytest.approx(general.manifest.gflops, rel=0.02)
     # Normalisation is folded into the convolutions.
@@ -131,12 +130,12 @@ def test_the_general_model_costs_what_its_manifest_says(general: Bundle, model: 
     assert by_part[SELECTION].parameters == by_part[INPUT].parameters == 0
 
 
-def test_the_largest_shapes_have_every_candidate(general: Bundle, model: onnx.ModelProto) -> None:
-    shapes = largest_shapes(model, 7)
+def test_the_largest_shapes_have_every_candidate(general: Bundle, graph: onnx.ModelProto) -> None:
+    shapes = largest_shapes(graph, 7)
     width, height = general.manifest.size_wh
-    pooled = {shapes[node.output[0]] for node in model.graph.node if node.op_type == "RoiAlign"}
+    pooled = {shapes[node.output[0]] for node in graph.graph.node if node.op_type == "RoiAlign"}
     assert (general.manifest.candidates, 64, 14, 14) in pooled
-    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    first = next(node for node in graph.graph.node if node.op_type == "Conv")
     assert shapes[first.output[0]] == (1, 24, height // 2, width // 2)
 
 
@@ -208,22 +207,22 @@ def test_time_is_found_in_the_parts(general: Bundle) -> None:
     assert max(ms, key=lambda part: ms[part]) == "backbone: stages"
 
 
-def test_an_untrained_network_is_measured_too() -> None:
-    model = onnx.load_from_string(export_onnx(small_net()))
+def test_functions_have_their_own_time(model: bytes) -> None:
+    small = onnx.load_from_string(model)
     image = noise(1)
     assert image.shape == (SIZE_WH[1], SIZE_WH[0], 3)
-    found = profile(model, find_parts(model.graph), [image], threads=1, runs=2)
+    found = profile(small, find_parts(small.graph), [image], threads=1, runs=2)
     assert found.ms["backbone: stages"] > 0
-    assert all(found.ms[op_part(one.name)] > 0 for one in model.functions)
+    assert all(found.ms[op_part(one.name)] > 0 for one in small.functions)
     assert found.ms[REST] < found.total_ms
 
 
 def test_bars_are_as_long_as_costs() -> None:
     costs = [PartCost("input", 0, 0, 0.0, 0.5), PartCost("box head", 5, 20_000, 1.0, 1.0)]
-    image = draw_cost("net", "how", costs)
+    image = draw_cost("net", ["how"], costs)
     blue = (image == (168, 108, 27)).all(axis=2)
     lengths = sorted({int(row.sum()) for row in blue if row.any()})
     assert lengths[0] == pytest.approx(lengths[-1] / 2, abs=1)
-    untimed = draw_cost("net", "how", [PartCost("input", 0, 0, 1.0, None)])
+    untimed = draw_cost("net", ["how"], [PartCost("input", 0, 0, 1.0, None)])
     assert untimed.shape[1] < image.shape[1]
     assert not (untimed == (168, 108, 27)).all(axis=2).any()
