@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any, Literal
 
 from walt_edge.contract.errors import UsageError, WaltError
@@ -42,6 +43,8 @@ def open_session(model: bytes, *, device: Device = "auto", threads: int | None =
     options = runtime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
+    # A model is its bytes alone: what it names as weights in other files would be read from this device.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     available = runtime.get_available_providers()
     providers = [name for name in _PROVIDERS[device] if name in available]
     try:
