@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from walt_export.half import round_weights
 from walt_export.onnx import export_onnx
+from walt_export.quantize.graph import Target, activations_of, rewrite, widen
 from walt_export.quantize.layers import LAYERS
 from walt_export.quantize.ranges import Activations, measure
-from walt_export.quantize.graph import Target, activations_of, rewrite, widen
 
 from tests.checkpoints import SIZE_WH, noise, small_net
 from walt_edge.runtimes.walt_onnx import WaltOnnx

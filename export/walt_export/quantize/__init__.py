@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from walt_export.quantize.frames import CALIBRATION, halves, read_calibration
 from walt_export.quantize.gate import QuantizedParity, answers, check_quantized, compare
-from walt_export.quantize.ranges import Activations, measure
 from walt_export.quantize.graph import Target, rewrite
+from walt_export.quantize.ranges import Activations, measure
 from walt_export.quantize.search import Attempt, Quantized, quantize
 
 __all__ = [

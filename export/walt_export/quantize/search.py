@@ -13,9 +13,9 @@ from walt_edge.runtimes.onnx_detector import letterbox
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 from walt_export.errors import ExportError
 from walt_export.quantize.gate import QuantizedParity, answers, compare
+from walt_export.quantize.graph import Target, activations_of, layers_of, rewrite, widen
 from walt_export.quantize.layers import PARTS
 from walt_export.quantize.ranges import measure
-from walt_export.quantize.graph import Target, activations_of, layers_of, rewrite, widen
 
 Image = NDArray[np.uint8]
 
