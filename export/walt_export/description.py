@@ -19,18 +19,8 @@ Fact = tuple[str, str]
 
 _TOLD = frozenset(
     {"name", "size_wh", "labels", "score_threshold", "candidates", "pictures", "outputs", "precision", "opset"}
-    | {
-        "operators",
-        "parameters",
-        "gflops",
-        "parity",
-        "lineage",
-        "golden",
-        "files",
-        "walt_version",
-        "versions",
-        "format",
-    }
+    | {"operators", "parameters", "gflops", "parity", "lineage", "golden", "files"}
+    | {"walt_version", "versions", "format"}
 )
 """Fields of the manifest that `describe` puts into words of its own."""
 

@@ -43,7 +43,7 @@ _WEIGHTS: Final = (
 )
 PARTS: Final = (*(part for _, part in _WEIGHTS), SELECTION, REST)
 """In the order of the network; `op NAME` stands before `REST`."""
-_REARRANGED: Final = "_nchwc"
+_REARRANGED: Final = r"^fused |_nchwc$|_token_\d+$"
 _PICKS: Final = frozenset({"TopK", "NonMaxSuppression", "NonZero"})
 
 
@@ -53,11 +53,13 @@ class Parts:
 
     Attributes:
         nodes: Part of each node of the graph, in the graph's order.
+        names: Part of each node that has a name.
         tensors: Part of the node that makes each tensor.
         initializers: Part of each initialiser.
     """
 
     nodes: tuple[str, ...]
+    names: Mapping[str, str]
     tensors: Mapping[str, str]
     initializers: Mapping[str, str]
 
@@ -83,14 +85,15 @@ def find_parts(graph: onnx.GraphProto) -> Parts:
     for index in reversed(range(len(nodes))):
         nodes[index] = nodes[index] or next((nodes[one] for one in readers[index] if nodes[one]), REST)
         tensors |= dict.fromkeys(graph.node[index].output, nodes[index])
-    return Parts(tuple(nodes), tensors, dict(_initializers(graph, nodes)))
+    names = {node.name: part for node, part in zip(graph.node, nodes, strict=True) if node.name}
+    return Parts(tuple(nodes), names, tensors, dict(_initializers(graph, nodes)))
 
 
 def carry_parts(graph: onnx.GraphProto, parts: Parts) -> list[str]:
     """Parts of the nodes of a graph that was made from the one that `parts` describes.
 
-    Where functions were inlined or a runtime has fused and rearranged nodes, tensors keep their names: what makes one
-    of them belongs where its maker did, and what makes a new one belongs to whoever reads it.
+    Where functions were inlined or a runtime has fused and rearranged nodes, most tensors and nodes keep their names:
+    what makes a known tensor or has a known name belongs where that did, and anything else to whoever reads it.
 
     Args:
         graph: The new one.
@@ -134,10 +137,10 @@ def _begun(node: onnx.NodeProto) -> str:
 
 
 def _carried(node: onnx.NodeProto, parts: Parts) -> str:
-    # ONNX Runtime names a rearranged convolution after the tensor that the plain one made.
-    made = (*node.output, node.name.removesuffix(_REARRANGED))
-    kept = (parts.tensors[name] for name in made if name in parts.tensors)
-    return next(kept, "") or next((part for part in map(part_of_weight, node.input) if part), "")
+    kept = (parts.tensors[name] for name in node.output if name in parts.tensors)
+    # ONNX Runtime names what it has rearranged after the node before, or after the tensor that this one made.
+    name = re.sub(_REARRANGED, "", node.name)
+    return next(kept, "") or parts.names.get(name, "") or parts.tensors.get(name, "")
 
 
 def _readers(graph: onnx.GraphProto) -> list[list[int]]:

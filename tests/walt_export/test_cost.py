@@ -67,7 +67,7 @@ def test_nodes_without_weights_go_with_what_they_read_and_picks_begin_anew() -> 
             helper.make_node("Mul", ["best", "active"], ["rois"]),
             helper.make_node("RoiAlign", ["active", "rois", "places"], ["cells"]),
             helper.make_node("Identity", ["cells"], ["same"]),
-            helper.make_node("Conv", ["same", heads.name], ["maps"]),
+            helper.make_node("Conv", ["same", heads.name], ["maps"], name="the heads"),
             helper.make_node("OcclusionOrder_v1", ["maps"], ["order"], domain="walt"),
             helper.make_node("Neg", ["order"], ["out"]),
             helper.make_node("Shape", ["count"], ["unread"]),
@@ -87,6 +87,7 @@ def test_nodes_without_weights_go_with_what_they_read_and_picks_begin_anew() -> 
             helper.make_node("Layout", ["seen"], ["token"]),
             helper.make_node("Conv", ["token", "packed"], ["token_2"], name="active_nchwc"),
             helper.make_node("Layout", ["token_2"], ["active"]),
+            helper.make_node("Conv", ["active"], ["token_9"], name="the heads_token_7"),
             helper.make_node("Inlined", ["maps"], ["token_3"]),
             helper.make_node("Inlined", ["token_3"], ["order"]),
             helper.make_node("Shape", ["other"], ["unread_2"]),
@@ -95,7 +96,7 @@ def test_nodes_without_weights_go_with_what_they_read_and_picks_begin_anew() -> 
         [],
         [],
     )
-    assert carry_parts(rearranged, parts) == [stem, stem, stem, op, op, REST]
+    assert carry_parts(rearranged, parts) == [stem, stem, stem, mask, op, op, REST]
 
 
 def test_parts_stand_in_the_networks_order() -> None:
