@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from walt_edge.contract.instances import AmodalInstances
+from walt_edge.contract.instances import AmodalInstances, InstancesError
 from walt_edge.contract.labels import Label
 from walt_edge.golden import difference, mask_iou, matched
 from walt_edge.runtimes.network import Candidates, Network
@@ -152,19 +152,13 @@ class _Comparison:
         image, self._scale = letterbox(picture, (size_wh[1], size_wh[0]))
         self._name, self._picture, self._threshold = name, picture, threshold
         self._expected, self._found = expected(image), found(image)
-        wh = (picture.shape[1], picture.shape[0])
-        one, other = (
-            candidates.instances(scale=self._scale, frame_wh=wh, score_threshold=threshold)
-            for candidates in (self._expected, self._found)
-        )
-        self._answers = one, other
 
     def parity(self) -> Parity:
         """Raises ParityError."""
         worst = Parity()
         for one, other in self._pairs():
             worst = worst | self._compare(one, other)
-        before, after = self._answers
+        before, after = self._instances(self._expected), self._instances(self._found)
         words = difference(after, before, score_threshold=self._threshold)
         if words:
             raise self._refusal(f": the exported graph's masks differ from torch's: {words}")
@@ -204,7 +198,20 @@ class _Comparison:
         return parity
 
     def _refusal(self, words: str, box: Box | None = None) -> ParityError:
-        return ParityError(words, self._name, self._picture, self._answers, box)
+        answers = []
+        for candidates in (self._expected, self._found):
+            try:
+                answers.append(self._instances(candidates))
+            except InstancesError:  # numbers that are none cannot be drawn
+                answers.append(AmodalInstances.empty(self._frame_wh))
+        return ParityError(words, self._name, self._picture, (answers[0], answers[1]), box)
+
+    def _instances(self, candidates: Candidates) -> AmodalInstances:
+        return candidates.instances(scale=self._scale, frame_wh=self._frame_wh, score_threshold=self._threshold)
+
+    @property
+    def _frame_wh(self) -> tuple[int, int]:
+        return self._picture.shape[1], self._picture.shape[0]
 
 
 def _match(expected: Candidates, found: Candidates) -> tuple[list[tuple[int, int]], list[float]]:

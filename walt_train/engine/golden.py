@@ -24,6 +24,7 @@ CALIBRATION = "calibration"
 _LOOKED_AT = 60
 _LEAST_SEEN_PX = 64
 _HIDDEN_MOST = 0.9
+_PAINT_PX = 5
 _CALIBRATION_COUNT = 32
 _CALIBRATION_QUALITY = 95
 
@@ -122,13 +123,21 @@ def _cut_through(sample: AmodalSample) -> Picture:
 
 
 def _empty(samples: Sequence[AmodalSample]) -> Picture:
-    """The mean of what objects leave free, of the samples that show the first one's camera."""
+    """The mean of what objects leave free, of the samples that show the first one's camera.
+
+    What stands in the same place in all of them is painted over from around it.
+    """
     first = samples[0]
     scene = Scene((first.image_bgr.shape[1], first.image_bgr.shape[0]))
+    covered = np.ones(first.image_bgr.shape[:2], bool)
     for sample in samples:
         if sample.camera == first.camera and sample.image_bgr.shape == first.image_bgr.shape:
             scene.add(sample)
-    return scene.mean()
+            own = np.zeros_like(covered)
+            for thing in sample.objects:
+                own |= thing.amodal.full(*own.shape)
+            covered &= own
+    return np.asarray(cv2.inpaint(scene.mean(), covered.astype(np.uint8), _PAINT_PX, cv2.INPAINT_TELEA), np.uint8)
 
 
 def _fitting(picture: Picture, size_wh: tuple[int, int]) -> bytes:

@@ -57,6 +57,12 @@ def test_there_is_one_for_each_way_in_which_an_export_can_go_wrong() -> None:
     assert (cut[5:30, 0] == 170).all(), "the border runs through the middlemost object"
 
 
+def test_what_never_moves_is_painted_over() -> None:
+    parked = (50, 30, 70, 45)
+    pictures, _ = golden_pictures(Given(2, picture("a", parked), picture("b", parked, (5, 5, 15, 25))))
+    assert (np.abs(pictures["none"].astype(int) - LEVEL) <= 3).all()
+
+
 def test_an_object_of_which_nearly_nothing_shows_is_none_to_look_for() -> None:
     buried = picture("buried", (20, 10, 40, 40), (20, 10, 41, 40))
     pictures, _ = golden_pictures(Given(4, MANY, buried, HIDDEN, PLAIN))
