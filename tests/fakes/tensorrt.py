@@ -45,6 +45,11 @@ class MemoryPoolType(enum.Enum):
     WORKSPACE = 0
 
 
+class NetworkDefinitionCreationFlag(enum.IntEnum):
+    EXPLICIT_BATCH = 0
+    STRONGLY_TYPED = 1
+
+
 class BuilderFlag(enum.Enum):
     FP16 = 0
     INT8 = 1
@@ -117,8 +122,12 @@ class ITensor:
 
 
 class INetworkDefinition:
-    def __init__(self) -> None:
+    def __init__(self, flags: int) -> None:
+        self._flags = flags
         self._model = onnx.ModelProto()
+
+    def get_flag(self, flag: NetworkDefinitionCreationFlag) -> bool:
+        return bool(self._flags & 1 << int(flag))
 
     @property
     def num_inputs(self) -> int:
@@ -249,7 +258,7 @@ class Builder:
         self._logger = logger
 
     def create_network(self, flags: int = 0) -> INetworkDefinition:
-        return INetworkDefinition()
+        return INetworkDefinition(flags)
 
     def create_builder_config(self) -> IBuilderConfig:
         return IBuilderConfig()
@@ -265,7 +274,9 @@ class Builder:
         if config._cache is not None:
             config._cache._data += b"+timed"
         shapes = config._profiles[0]._shapes if config._profiles else {}
-        head = json.dumps({"shapes": shapes, "flags": sorted(flag.name for flag in config._flags)}).encode()
+        typed = network.get_flag(NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        flags = sorted(flag.name for flag in config._flags) + ["STRONGLY_TYPED"] * typed
+        head = json.dumps({"shapes": shapes, "flags": flags}).encode()
         return IHostMemory(b"\n".join([_PLAN + DEVICE, head, network._model.SerializeToString()]))
 
 
@@ -279,6 +290,9 @@ def _not_buildable(network: INetworkDefinition, config: IBuilderConfig) -> str:
             return "Network has dynamic or shape inputs, but no optimization profile has been defined."
         if not all(tensor._takes(shape) for shape in shapes.get(tensor.name, [])):
             return f"Error in profile for input {tensor.name}: it does not match the network's"
+    if network.get_flag(NetworkDefinitionCreationFlag.STRONGLY_TYPED):
+        chosen = [flag.name for flag in (BuilderFlag.FP16, BuilderFlag.INT8) if config.get_flag(flag)]
+        return f"Builder flags {chosen} are not allowed in a strongly typed network" if chosen else ""
     quantises = any(node.op_type == "QuantizeLinear" for node in network._model.graph.node)
     if quantises and not config.get_flag(BuilderFlag.INT8):
         return "Network has QuantizeLinear layers, but the INT8 flag is not set"

@@ -20,19 +20,24 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from walt_export.errors import ExportError
+from walt_export.tensorrt.halves import in_halves
 from walt_export.tensorrt.limits import constant_value
 from walt_export.tensorrt.operators import check_functions, check_operators
 
 _MOVERS = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators whose answer is some of the first input's values: they may come before a Cast or after it."""
+_MEASURERS = frozenset({"Shape", "Size"})
+"""Operators whose answer is not in the values, and the same for any type."""
+
 _Values = NDArray[np.generic]
 
 
-def tensorrt_model(model: bytes) -> bytes:
+def tensorrt_model(model: bytes, *, halves: bool = False) -> bytes:
     """A graph that TensorRT's parser takes and that answers as the one it was made of.
 
     Args:
         model: An ONNX file, as `walt_export.onnx` writes it.
+        halves: Whether learned layers compute in float16.
 
     Returns:
         Another; the same bytes for the same input.
@@ -52,6 +57,8 @@ def tensorrt_model(model: bytes) -> bytes:
     _fold_constants(graph)
     _cast_input_first(graph)
     _restate(ready)
+    if halves:
+        in_halves(graph)
     _tidy(ready)
     check_operators(ready)
     try:
@@ -93,25 +100,28 @@ def _folded(node: onnx.NodeProto, values: dict[str, _Values]) -> _Values | None:
 
 
 def _cast_input_first(graph: onnx.GraphProto) -> None:
-    """Where a uint8 input is moved about before it is cast, casts it to float32 before it is moved."""
+    """Where a uint8 input is moved about or measured before it is cast, casts it to float32 before that."""
     for entry in graph.input:
-        if entry.type.tensor_type.elem_type == TensorProto.UINT8 and _is_moved(entry.name, graph.node):
+        if entry.type.tensor_type.elem_type == TensorProto.UINT8 and _comes_before_cast(entry.name, graph.node):
             cast = helper.make_node("Cast", [entry.name], [f"{entry.name}.float"], to=TensorProto.FLOAT)
             for node in graph.node:
-                if node.op_type in _MOVERS:
+                if node.op_type in _MOVERS | _MEASURERS:
                     _rename_inputs(node, entry.name, cast.output[0])
             _replace_nodes(graph, [cast, *graph.node])
 
 
-def _is_moved(name: str, nodes: Iterable[onnx.NodeProto]) -> bool:
-    """Whether an input goes through movers to a Cast, and nowhere else; what goes elsewhere is left for the check."""
-    moved = {name}
+def _comes_before_cast(name: str, nodes: Iterable[onnx.NodeProto]) -> bool:
+    """Whether an input is moved, or measured, and goes to a Cast and nowhere else: the check names what does."""
+    moved, read_first = {name}, False
     for node in nodes:
         if node.op_type in _MOVERS and node.input[0] in moved:
             moved.update(node.output)
+            read_first = True
+        elif node.op_type in _MEASURERS:
+            read_first |= name in node.input
         elif node.op_type != "Cast" and not moved.isdisjoint(node.input):
             return False
-    return len(moved) > 1
+    return read_first
 
 
 def _restate(model: onnx.ModelProto) -> None:

@@ -44,7 +44,8 @@ def build(folder: Path) -> Path:
     _check_version(recipe)
     log = _Log()
     builder = trt.Builder(log)
-    network = builder.create_network(0)  # explicit batch: the only kind since TensorRT 10
+    # Strongly typed: it computes in the types that the graph has, and has no choice of its own.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(network, model, log)
     config = _configured(builder, network, recipe)
     cache_file = folder / recipe.timing_cache
@@ -107,8 +108,6 @@ def _configured(builder: trt.Builder, network: trt.INetworkDefinition, recipe: B
     config.builder_optimization_level = recipe.optimization_level
     if recipe.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # it keeps 10 bits of a factor, which is not what fp32 promises
-    else:
-        config.set_flag(trt.BuilderFlag.FP16 if recipe.precision == "fp16" else trt.BuilderFlag.INT8)
     names = [network.get_input(index).name for index in range(network.num_inputs)]
     if names != [recipe.input]:
         raise ExportError(f"the graph's inputs are {names}, the recipe's is {recipe.input}: export again")

@@ -70,7 +70,7 @@ def make_tensorrt(
         ExportError: TensorRT does not take the graph, the graph is of another size, batch or precision, or the folder
             cannot be written.
     """
-    ready = tensorrt_model(model)
+    ready = tensorrt_model(model, halves=precision == "fp16")
     asked: dict[str, object] = {
         "precision": precision,
         "size_wh": size_wh,

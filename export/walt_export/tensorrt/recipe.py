@@ -34,7 +34,8 @@ class BuildRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Attributes:
         format: Of this file.
         sha256: Of the ONNX file.
-        precision: fp16 may compute in halves; int8 does so where the graph quantises and dequantises (QDQ).
+        precision: What the graph's types are: with fp16 learned layers are in halves, with int8 it quantises and
+            dequantises (QDQ). An engine is strongly typed: TensorRT chooses no type of its own.
         size_wh: Of a picture, pixels.
         batch: The optimisation profile; min, opt and max are equal where the graph's batch is fixed.
         dynamic_batch: Whether the graph leaves it open.
@@ -104,9 +105,10 @@ def trtexec(recipe: BuildRecipe) -> list[str]:
         f"--memPoolSize=workspace:{recipe.workspace_bytes // _MIB}M",
         f"--builderOptimizationLevel={recipe.optimization_level}",
         "--skipInference",
+        "--stronglyTyped",
     ]
-    # TF32 keeps 10 bits of a factor: that is not what fp32 promises.
-    words.append({"fp32": "--noTF32", "fp16": "--fp16", "int8": "--int8"}[recipe.precision])
+    if recipe.precision == "fp32":
+        words.append("--noTF32")  # it keeps 10 bits of a factor, which is not what fp32 promises
     if recipe.dynamic_batch:
         for name, shape in zip(("min", "opt", "max"), recipe.shapes(), strict=True):
             words.append(f"--{name}Shapes={recipe.input}:{'x'.join(map(str, shape))}")
@@ -132,7 +134,7 @@ project's tests hold that ONNX Runtime answers the same by such a file as by the
 
 - Input `{recipe.input}`: ({pictures}; {height}, {width}, 3) uint8, BGR, as a camera gives it; normalised inside.
 - Outputs have as many rows as there are objects: none, if nothing is seen. Read them with an `IOutputAllocator`.
-- Precision {recipe.precision}; TensorRT from {oldest}, before {beyond}.
+- Precision {recipe.precision}, by the types in the graph; TensorRT from {oldest}, before {beyond}.
 
 ## Build
 

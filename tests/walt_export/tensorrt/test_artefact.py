@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from walt_export.errors import ExportError
 from walt_export.narrow import narrow
+from walt_export.onnx import GraphOptions, export_onnx
+from walt_export.quantize.graph import activations_of, rewrite, widen
+from walt_export.quantize.ranges import measure
 from walt_export.tensorrt.artefact import tensorrt_model
 
-from tests.checkpoints import EVEN_LEVEL, SIZE_WH, noise
+from tests.checkpoints import EVEN_LEVEL, SIZE_WH, noise, small_net
 from tests.walt_export.tensorrt.graphs import OPSET, graph_model, value
 
 node = helper.make_node
@@ -184,6 +187,36 @@ def test_booleans_are_compared_by_xor() -> None:
     ready = tensorrt_model(model)
     assert operators(ready) == ["Xor", "Not", "Cast"]
     assert_same_answers(model, ready, a=np.array([0, 0, 1, 1], bool), b=np.array([0, 1, 0, 1], bool))
+
+
+def test_several_pictures_at_once() -> None:
+    model = export_onnx(small_net(), GraphOptions(batch=True))
+    ready = tensorrt_model(model)
+    found = assert_same_answers(model, ready, image=np.stack([noise(1), EVEN, noise(2)]))
+    assert set(found["pictures"].tolist()) == {0, 2}
+    assert len(assert_same_answers(model, ready, image=EVEN[None])["pictures"]) == 0
+
+
+def test_what_was_quantised_for_tensorrt_is_taken(model: bytes) -> None:
+    wide = onnx.load_from_string(model)
+    widen(wide)
+    seen = measure(wide, activations_of(wide), [noise(20), noise(21)])
+    quantised = rewrite(wide, seen, target="tensorrt")
+    ready = tensorrt_model(quantised)
+    assert operators(ready).count("QuantizeLinear") > 10
+    assert len(assert_same_answers(quantised, ready, image=noise(1)[None])["scores"]) > 0
+    kernels = {
+        one.name for one in onnx.load_from_string(ready).graph.initializer if one.data_type == TensorProto.INT8
+    }
+    assert len(kernels) > 10
+
+
+def test_what_was_quantised_for_onnx_runtime_is_refused(model: bytes) -> None:
+    wide = onnx.load_from_string(model)
+    widen(wide)
+    seen = measure(wide, activations_of(wide), [noise(20), noise(21)])
+    with pytest.raises(ExportError, match="quantise symmetrically, to int8 with zero points of 0"):
+        tensorrt_model(rewrite(wide, seen, target="onnxruntime"))
 
 
 def quantised_model() -> bytes:

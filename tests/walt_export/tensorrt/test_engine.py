@@ -214,19 +214,11 @@ def flags_of(fake_place: Place, folder: Path) -> list[str]:
     return flags
 
 
-@pytest.mark.parametrize(("precision", "flags"), [("fp32", []), ("fp16", ["FP16", "TF32"])])
-def test_precision_becomes_flags(
-    fake_place: Place, bright: bytes, tmp_path: Path, precision: str, flags: list[str]
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", []), ("fp16", ["TF32"]), ("int8", ["TF32"])])
+def test_types_are_the_graph_s(
+    fake_place: Place, bright: bytes, tmp_path: Path, precision: str, tf32: list[str]
 ) -> None:
-    assert flags_of(fake_place, folder_of(tmp_path, bright, precision=precision)) == flags
-
-
-def test_int8_is_asked_for_where_the_graph_quantises(fake_place: Place, tmp_path: Path) -> None:
-    model = tensorrt_model(quantised_pictures())
-    fixed: dict[str, Any] = {"batch": Batch(), "dynamic_batch": False}
-    assert "INT8" in flags_of(fake_place, folder_of(tmp_path, model, precision="int8", **fixed))
-    with pytest.raises(ExportError, match="INT8 flag is not set"):
-        fake_place.engine.build(folder_of(tmp_path, model, precision="fp16", **fixed))
+    assert flags_of(fake_place, folder_of(tmp_path, bright, precision=precision)) == [*tf32, "STRONGLY_TYPED"]
 
 
 def test_an_int8_engine_answers_as_the_model_does(place: Place, tmp_path: Path) -> None:

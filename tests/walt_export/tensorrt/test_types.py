@@ -110,7 +110,11 @@ def test_the_engine_is_right_by_the_fake_s_types(mypy: Mypy, fake_types: Path, t
 
 
 WRONG = [
-    ("builder.create_network(0)", 'builder.create_network("explicit")', r'"create_network" .* expected "int"'),
+    (
+        "builder.create_network(1 <<",
+        'builder.create_network("typed", 1 <<',
+        'Too many arguments for "create_network"',
+    ),
     ("config.add_optimization_profile", "config.put_optimization_profile", 'no attribute "put_optimization_profile"'),
     ("low, best, high)", "low, best)", 'Missing positional argument "max"'),
     ("set_output_allocator(name, output)", "set_output_allocator(name, self)", 'expected "IOutputAllocator"'),
