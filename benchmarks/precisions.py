@@ -33,8 +33,8 @@ from walt_export.half import round_weights
 from walt_export.onnx import export_onnx
 from walt_export.quantize import Quantized, QuantizedParity, compare, quantize
 from walt_export.quantize.gate import F1, MASK_IOU, answers
-from walt_export.quantize.graph import activations_of, layers_of, rewrite, widen
-from walt_export.quantize.layers import PARTS
+from walt_export.quantize.graph import activations_of, rewrite, widen
+from walt_export.quantize.layers import PARTS, Layers
 from walt_export.quantize.ranges import measure
 
 from benchmarks.grounds import Street
@@ -175,14 +175,13 @@ def _quantized(floats: Subject, frames: Sequence[Image]) -> dict[str, bytes]:
     model = onnx.load_from_string(floats.models[FLOAT16])
     widen(model)
     fitting = [letterbox(frame, floats.size_wh[::-1])[0] for frame in frames]
-    seen = measure(model, activations_of(model, "onnxruntime"), fitting)
-    present = [part for part in PARTS if layers_of(model, "onnxruntime").parts[part]]
+    seen = measure(model, activations_of(model), fitting)
+    present = [part for part in PARTS if Layers.of(model.graph).parts[part]]
     found = {
         _named(tuple(present[:count])): rewrite(model, seen, target="onnxruntime", in_float=present[:count])
         for count in range(len(present) + 1)
     }
-    symmetric = measure(model, activations_of(model, "tensorrt"), fitting)
-    return found | {TENSORRT: rewrite(model, symmetric, target="tensorrt")}
+    return found | {TENSORRT: rewrite(model, seen, target="tensorrt")}
 
 
 def _named(in_float: Sequence[str]) -> str:

@@ -10,13 +10,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from walt_export.half import round_weights
-from walt_export.onnx import export_onnx
+from walt_export.narrow import narrow
 from walt_export.quantize.graph import Target, activations_of, rewrite, widen
 from walt_export.quantize.layers import LAYERS
 from walt_export.quantize.ranges import Activations, measure
 
-from tests.checkpoints import SIZE_WH, noise, small_net
+from tests.checkpoints import SIZE_WH, noise
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 
 GEOMETRY = {"Sub", "Mul", "Div", "Exp", "Clip", "Max", "Min", "NonMaxSuppression", "TopK", "GatherND", "RoiAlign"}
@@ -29,21 +28,18 @@ class Source:
 
     stored: bytes
     model: onnx.ModelProto
-    seen: dict[Target, dict[str, Activations]]
+    seen: dict[str, Activations]
 
     def graph(self, target: Target, in_float: tuple[str, ...] = ()) -> onnx.ModelProto:
-        return onnx.load_from_string(rewrite(self.model, self.seen[target], target=target, in_float=in_float))
+        return onnx.load_from_string(rewrite(self.model, self.seen, target=target, in_float=in_float))
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
-    stored = export_onnx(small_net())
-    model = onnx.load_from_string(stored)
-    widen(model)
+def source(model: bytes) -> Source:
+    loaded = onnx.load_from_string(model)
+    widen(loaded)
     frames = [noise(seed) for seed in range(20, 22)]
-    return Source(
-        stored, model, {target: measure(model, activations_of(model, target), frames) for target in TARGETS}
-    )
+    return Source(model, loaded, measure(loaded, activations_of(loaded), frames))
 
 
 def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
@@ -89,7 +85,7 @@ def test_a_function_of_our_own_survives(source: Source) -> None:
     model.opset_import.append(onnx.helper.make_opsetid("local", 1))
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
     relu.op_type, relu.domain = "Twice", "local"
-    seen = measure(model, activations_of(model, "onnxruntime"), [noise(20)])
+    seen = measure(model, activations_of(model), [noise(20)])
     found = onnx.load_from_string(rewrite(model, seen, target="onnxruntime"))
     assert found.functions[-1] == twice
     assert [node.op_type for node in found.graph.node if node.domain == "local"] == ["Twice"]
@@ -131,7 +127,7 @@ def test_tensorrt_is_given_symmetric_int8_before_layers_and_biases_in_float(sour
     assert not any(value.dtype == np.int32 for value in values.values())
     dequantised = made_by(found, "DequantizeLinear")
     takers = {node.op_type for node in found.graph.node if not dequantised.isdisjoint(node.input)}
-    assert takers == {"Conv", "Gemm", "ConvTranspose", "RoiAlign"}  # the last reads what a layer reads
+    assert takers == {"Conv", "ConvTranspose", "Gemm", "RoiAlign"}  # the last reads what a layer reads
     assert values["net.branch.heads.amodal.up.weight_quantized"].dtype == np.int8
     assert max(int(np.abs(v.astype(int)).max()) for n, v in values.items() if n.endswith("_quantized")) == 127
 
@@ -144,10 +140,16 @@ def test_a_part_in_float_keeps_its_weights(source: Source) -> None:
     assert weights["net.proposal_head.conv.weight_quantized"].dtype == np.int8
 
 
-def test_of_weights_that_are_stored_in_halves_what_stays_in_float_stays_so() -> None:
-    model = onnx.load_from_string(export_onnx(round_weights(small_net())))
+def test_of_weights_that_are_stored_in_halves_what_stays_in_float_stays_so(source: Source) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(source.model)
+    weights = {one.name: one for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT}
+    for name, weight in weights.items():
+        halves = numpy_helper.to_array(weight).astype(np.float16).astype(np.float32)
+        weight.CopyFrom(numpy_helper.from_array(halves, name))
+    narrow(model)
+    assert "net.box_head.first.weight" not in {one.name for one in model.graph.initializer}
     widen(model)
-    seen = measure(model, activations_of(model, "onnxruntime"), [noise(20)])
-    found = constants(onnx.load_from_string(rewrite(model, seen, target="onnxruntime", in_float=["box_head"])))
+    found = constants(onnx.load_from_string(rewrite(model, source.seen, target="onnxruntime", in_float=["box_head"])))
     assert found["net.box_head.first.weight.stored"].dtype == np.float16
     assert found["net.proposal_head.conv.weight_quantized"].dtype == np.int8

@@ -31,7 +31,6 @@ from walt_export.quantize.ranges import Activations
 
 Target = Literal["onnxruntime", "tensorrt"]
 
-_KINDS: Final[dict[Target, tuple[str, ...]]] = {"onnxruntime": LAYERS, "tensorrt": (*LAYERS, "ConvTranspose")}
 _LEVELS: Final = 255
 _EXTRA: Final[dict[Target, dict[str, Any]]] = {
     "onnxruntime": {"WeightSymmetric": True},
@@ -40,14 +39,9 @@ _EXTRA: Final[dict[Target, dict[str, Any]]] = {
         "ActivationSymmetric": True,
         "DedicatedQDQPair": True,
         "QuantizeBias": False,
-        "OpTypesToExcludeOutputQuantization": list(_KINDS["tensorrt"]),
+        "OpTypesToExcludeOutputQuantization": list(LAYERS),
     },
 }
-
-
-def layers_of(model: onnx.ModelProto, target: Target) -> Layers:
-    """The layers that a target computes with integers, of a model that `widen` has seen."""
-    return Layers.of(model.graph, _KINDS[target])
 
 
 def widen(model: onnx.ModelProto) -> None:
@@ -69,11 +63,11 @@ def widen(model: onnx.ModelProto) -> None:
     graph.initializer.extend(initializers)
 
 
-def activations_of(model: onnx.ModelProto, target: Target) -> list[str]:
+def activations_of(model: onnx.ModelProto) -> list[str]:
     """The tensors whose range must be known to rewrite a model, whichever parts stay in float."""
     graph = model.graph
     constants = {initializer.name for initializer in graph.initializer}
-    names = set(with_joints(graph, frozenset(layers_of(model, target).weights)))
+    names = set(with_joints(graph, frozenset(Layers.of(graph).weights)))
     nodes = [node for node in graph.node if node.name in names]
     tensors = (name for node in nodes for name in [*node.input, *node.output])
     return [name for name in dict.fromkeys(tensors) if name and name not in constants]
@@ -97,7 +91,7 @@ def rewrite(
         ExportError: No layer is left to compute with integers.
     """
     is_for_runtime = target == "onnxruntime"
-    chosen = layers_of(model, target).without(in_float)
+    chosen = Layers.of(model.graph).without(in_float)
     names = with_joints(model.graph, chosen) if is_for_runtime else sorted(chosen)
     if not names:  # which the quantiser would take for all of them
         raise ExportError("no layer of the graph has weights that INT8 can take: export without --int8")
@@ -111,7 +105,7 @@ def rewrite(
         tensors_range=_ranges(seen, is_symmetric=not is_for_runtime),
         nodes_to_quantize=names,
         nodes_to_exclude=[],
-        op_types_to_quantize=[*_KINDS[target], *JOINTS],
+        op_types_to_quantize=[*LAYERS, *JOINTS],
         extra_options=_EXTRA[target],
     )
     quantised: onnx.ModelProto = quantiser.quantize_model()

@@ -7,14 +7,14 @@ float without being named, and so do functions of a domain of our own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import onnx
 
-LAYERS: Final = ("Conv", "Gemm", "MatMul")
-"""Of which ONNX Runtime has integer kernels; it has none for ConvTranspose."""
+LAYERS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""ONNX Runtime computes ConvTranspose in float even so, but is faster where integers come before and after it."""
 JOINTS: Final = ("Add", "Relu", "Resize", "MaxPool")
 
 OUTPUTS: Final = "outputs"
@@ -41,16 +41,11 @@ class Layers:
     parts: dict[str, frozenset[str]]
 
     @classmethod
-    def of(cls, graph: onnx.GraphProto, kinds: Sequence[str] = LAYERS) -> Layers:
-        """Finds them.
-
-        Args:
-            graph: Weights are initialisers, named as in the network: `net.box_head.first.weight`.
-            kinds: Operators that count as layers.
-        """
+    def of(cls, graph: onnx.GraphProto) -> Layers:
+        """Finds them; weights are initialisers, named as in the network: `net.box_head.first.weight`."""
         constants = {initializer.name for initializer in graph.initializer}
         weights = {
-            node.name: node.input[1] for node in graph.node if node.op_type in kinds and node.input[1] in constants
+            node.name: node.input[1] for node in graph.node if node.op_type in LAYERS and node.input[1] in constants
         }
         parts = {name: frozenset(n for n, w in weights.items() if w.startswith(f"net.{name}.")) for name in PARTS}
         parts[OUTPUTS] = _outputs(graph, frozenset(weights))

@@ -13,8 +13,8 @@ from walt_edge.runtimes.onnx_detector import letterbox
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 from walt_export.errors import ExportError
 from walt_export.quantize.gate import QuantizedParity, answers, compare
-from walt_export.quantize.graph import Target, activations_of, layers_of, rewrite, widen
-from walt_export.quantize.layers import PARTS
+from walt_export.quantize.graph import Target, activations_of, rewrite, widen
+from walt_export.quantize.layers import PARTS, Layers
 from walt_export.quantize.ranges import measure
 
 Image = NDArray[np.uint8]
@@ -91,9 +91,9 @@ def quantize(
     widen(loaded)
     expected = answers(_opened(model, size_wh), judges, size_wh=size_wh, score_threshold=score_threshold)
     fitting = [letterbox(frame, (size_wh[1], size_wh[0]))[0] for frame in frames]
-    seen = measure(loaded, activations_of(loaded, target), fitting)
+    seen = measure(loaded, activations_of(loaded), fitting)
     attempts: list[Attempt] = []
-    for in_float in _choices(loaded, target):
+    for in_float in _choices(loaded):
         made = rewrite(loaded, seen, target=target, in_float=in_float)
         attempts.append(Attempt(in_float, len(made), compare(expected, _opened(made, size_wh), judges)))
         if attempts[-1].parity.passes:
@@ -105,9 +105,9 @@ def quantize(
     )
 
 
-def _choices(model: onnx.ModelProto, target: Target) -> list[tuple[str, ...]]:
+def _choices(model: onnx.ModelProto) -> list[tuple[str, ...]]:
     """No part in float, then one more at a time; a part that the network lacks is passed over."""
-    layers = layers_of(model, target)
+    layers = Layers.of(model.graph)
     present = [part for part in PARTS if layers.parts[part]]
     return [tuple(present[:count]) for count in range(len(present) + 1)]
 
