@@ -97,10 +97,6 @@ class IHostMemory:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    @property
-    def nbytes(self) -> int:
-        return len(self._data)
-
     def __bytes__(self) -> bytes:
         return self._data
 
@@ -140,19 +136,13 @@ class INetworkDefinition:
     def get_input(self, index: int) -> ITensor:
         return ITensor(self._model.graph.input[index])
 
-    def get_output(self, index: int) -> ITensor:
-        return ITensor(self._model.graph.output[index])
-
 
 class ParserError:
-    def __init__(self, index: int, node: onnx.NodeProto) -> None:
-        self._index, self._node = index, node
+    def __init__(self, node: onnx.NodeProto) -> None:
+        self._node = node
 
     def desc(self) -> str:
         return f"No importer registered for op:\n{self._node.op_type}"
-
-    def node(self) -> int:
-        return self._index
 
     def node_name(self) -> str:
         return str(self._node.name)
@@ -179,8 +169,8 @@ class OnnxParser:
         except DecodeError as error:
             self._logger.log(ILogger.Severity.ERROR, f"Failed to parse ONNX model: {error}")
             return False
-        unknown = [(i, node) for i, node in enumerate(loaded.graph.node) if node.domain or node.op_type not in TYPES]
-        self._errors += [ParserError(*where) for where in unknown]
+        nodes = loaded.graph.node
+        self._errors += [ParserError(node) for node in nodes if node.domain or node.op_type not in TYPES]
         if not self._errors:
             self._network._model = loaded
         return not self._errors
@@ -227,9 +217,6 @@ class IBuilderConfig:
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
         self._pools[pool] = pool_size
-
-    def get_memory_pool_limit(self, pool: MemoryPoolType) -> int:
-        return self._pools[pool]
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
         if not profile:
@@ -338,9 +325,6 @@ class ICudaEngine:
 
     def get_tensor_dtype(self, name: str) -> DataType:
         return self._tensors[name].dtype
-
-    def get_tensor_shape(self, name: str) -> Dims:
-        return self._tensors[name].shape
 
     def create_execution_context(self) -> IExecutionContext | None:
         return IExecutionContext(self)

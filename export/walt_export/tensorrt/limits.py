@@ -126,6 +126,9 @@ def _shapes(node: onnx.NodeProto, scope: Scope) -> Iterator[tuple[str, str]]:
     rank = scope.ranks.get(node.input[0]) if allowed else None
     if allowed and rank is not None and rank not in allowed:
         yield f"its input has {rank} dimensions, only {' or '.join(map(str, sorted(allowed)))} will do", _CHANGE
+    for name in (*node.input, *node.output):
+        if scope.ranks.get(name, 0) > support.MOST_DIMENSIONS:
+            yield f"{name} has {scope.ranks[name]} dimensions, {support.MOST_DIMENSIONS} at most will do", _CHANGE
     if node.op_type in support.ONE_OUTPUT and any(node.output[1:]):
         yield "its second output is used", _CHANGE
 

@@ -77,6 +77,8 @@ CONSTANT_INPUTS: Final[Mapping[str, tuple[int, ...]]] = {
 ONE_OUTPUT: Final = frozenset({"LayerNormalization", "MaxPool"})
 """Operators of which only the first output exists."""
 
+MOST_DIMENSIONS: Final = 8
+
 RANKS: Final[Mapping[str, frozenset[int]]] = {
     "AveragePool": frozenset({4, 5}),
     "GridSample": frozenset({4}),

@@ -267,6 +267,16 @@ def test_a_pool_over_one_dimension_is_refused() -> None:
     assert "it (AveragePool): its input has 3 dimensions, only 4 or 5 will do" in words
 
 
+@pytest.mark.parametrize(("rank", "fine"), [(8, True), (9, False)])
+def test_tensors_have_eight_dimensions_at_most(rank: int, fine: bool) -> None:
+    shape = (1,) * rank
+    model = graph_model([node("Relu", ["x"], ["y"], "it")], [value("x", shape=shape)], [value("y", shape=shape)])
+    if fine:
+        assert check_operators(model) == 1
+    else:
+        assert "it (Relu): x has 9 dimensions, 8 at most will do" in refusal(model)
+
+
 def test_indices_of_a_pool_are_refused() -> None:
     model = pool()
     model.graph.node[0].output.append("i")
