@@ -130,7 +130,7 @@ def readme(recipe: BuildRecipe) -> str:
 an engine of it. An engine belongs to one kind of GPU and one version of TensorRT: build it where it is to run.
 
 **We have built no engine of this on hardware yet.** Every node was held against the operators of {SOURCE}. The
-project's tests hold that ONNX Runtime answers to such a file as to the model it is made of, up to the types' rounding.
+project's tests hold that ONNX Runtime answers by such a file as by the model it is made of, but for rounding.
 
 - Input `{recipe.input}`: ({pictures}; {height}, {width}, 3) uint8, BGR, as a camera gives it; normalised inside.
 - Outputs have as many rows as there are objects: none, if nothing is seen. Read them with an `IOutputAllocator`.
