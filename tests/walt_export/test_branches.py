@@ -13,7 +13,7 @@ from walt_export.parity import TorchNetwork, check_parity
 from tests.checkpoints import SIZE_WH, noise, small_recipe
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 from walt_train.model.waltnet import WaltNet
-from walt_train.recipes import EdgeBackbone, Network, WaltBranch
+from walt_train.recipes import EdgeBackbone, MmBackbone, Network, WaltBranch
 
 THRESHOLD = 0.02
 
@@ -55,6 +55,8 @@ def scattered(network: Network) -> WaltNet:
             id="edge",
             marks=pytest.mark.slow,
         ),
+        pytest.param({"backbone": MmBackbone(kind="resnet50")}, id="resnet50", marks=pytest.mark.slow),
+        pytest.param({"backbone": MmBackbone(kind="swin_t")}, id="swin_t", marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_is_exported_and_answers_as_torch_does(changes: dict[str, object]) -> None:
