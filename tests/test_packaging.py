@@ -73,11 +73,11 @@ def test_a_missing_extra_is_named_in_one_line(base_environment: Path, command: t
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", [("walt-export", "--trt")])
-def test_what_is_not_built_yet_says_so(base_environment: Path, command: tuple[str, ...]) -> None:
-    done = run_in(base_environment, *command)
+def test_an_export_without_a_checkpoint_is_one_line(base_environment: Path) -> None:
+    done = run_in(base_environment, "walt-export", "--trt")
     assert done.returncode == 2
-    assert "not built yet" in done.stderr
+    assert "no checkpoint.pt under walt" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_wheel_carries_all_packages_types_and_templates(base_environment: Path) -> None:
