@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, inliner
 

@@ -17,6 +17,7 @@ from walt_export.errors import ExportError
 from walt_export.narrow import narrow
 from walt_export.ops.body import DOMAIN
 from walt_export.ops.translations import attach_functions, translation_table
+from walt_export.restate import restated
 from walt_export.traceable import TraceableWaltNet
 from walt_train.model.waltnet import WaltNet
 
@@ -50,7 +51,7 @@ def export_onnx(net: WaltNet, options: GraphOptions | None = None) -> bytes:
         ExportError: The graph that came out is not valid, or needs other operators.
     """
     options = options or GraphOptions()
-    traceable = TraceableWaltNet(net, batch=options.batch, paste=options.paste)
+    traceable = TraceableWaltNet(restated(net), batch=options.batch, paste=options.paste)
     model = _trace(traceable, options)
     attach_functions(model, options.opset)
     _strip(model, options)
