@@ -47,6 +47,7 @@ from walt_export.quantize import (
     read_calibration,
 )
 from walt_export.resize import at_size
+from walt_export.restate import restated
 from walt_train.engine.checkpoint import CheckpointManifest, load_model
 from walt_train.engine.plan import CHECKPOINT
 from walt_train.model.cost import measure_gflops
@@ -251,7 +252,7 @@ def _manifest(
         opset=next(entry.version for entry in model.opset_import if not entry.domain),
         operators=[function.name for function in model.functions],
         parameters=source.parameters,
-        gflops=round(measure_gflops(net), 4),
+        gflops=round(measure_gflops(restated(net)), 4),
         parity=parity,
         lineage=Lineage(
             checkpoint_sha256=sha256,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from walt_export.cost import PartCost, measure_cost, read_model, static_cost
 from walt_export.cost_picture import draw_cost
@@ -12,11 +14,14 @@ from walt_export.errors import ExportError
 from walt_export.flops import largest_shapes, node_flops
 from walt_export.parts import INPUT, PARTS, REST, SELECTION, carry_parts, find_parts, op_part, ordered, part_of_weight
 from walt_export.profiling import profile
+from walt_export.restate import restated
 
 from tests.checkpoints import SIZE_WH, noise, small_net
 from walt_edge.contract.bundle import Bundle
 from walt_edge.packaged import general_model
 from walt_train.model.cost import measure_gflops, measure_parts
+from walt_train.model.waltnet import WaltNet
+from walt_train.recipes import walt_edge_small
 
 HEADS = ("masks: shared", "masks: amodal", "masks: occluder", "masks: occluded", "masks: quality")
 
@@ -104,7 +109,7 @@ def test_parts_stand_in_the_networks_order() -> None:
 
 
 def test_the_graph_costs_what_torch_counts(model: bytes) -> None:
-    net = small_net()
+    net = restated(small_net())
     costs = {one.part: one for one in static_cost(onnx.load_from_string(model), net.network.candidates)}
     expected = measure_parts(net)
     features = sum(one.gflops for part, one in costs.items() if part.startswith("backbone"))
@@ -116,6 +121,19 @@ def test_the_graph_costs_what_torch_counts(model: bytes) -> None:
     # What the functions of the domain do comes after the network.
     network = sum(one.gflops for part, one in costs.items() if not part.startswith("op "))
     assert network == pytest.approx(measure_gflops(net), rel=0.02)
+
+
+MOST_GFLOPS = 8.0
+"""Of the edge network, exported too."""
+
+
+def test_restating_adds_little() -> None:
+    torch.manual_seed(0)
+    recipe = walt_edge_small().network
+    net = WaltNet(msgspec.structs.replace(recipe, anchors_wh=((20.0, 40.0),) * recipe.anchors)).eval()
+    added = measure_gflops(restated(net)) - measure_gflops(net)
+    assert 0 < added < 0.02 * measure_gflops(net)
+    assert measure_gflops(restated(net)) <= MOST_GFLOPS
 
 
 def test_the_general_model_costs_what_its_manifest_says(general: Bundle, graph: onnx.ModelProto) -> None:

@@ -44,7 +44,7 @@ def test_it_says_what_the_bundle_says_and_draws_the_cost(
         assert f"{name} {value:g}" in said
     table = {line.rsplit(maxsplit=4)[0]: line.split()[-4:] for line in said.splitlines() if line.startswith("mask")}
     (of_one_head,) = {row[2] for part, row in table.items() if part != "masks: shared"}
-    assert of_one_head == "0.018"
+    assert of_one_head == "0.023"
     assert all(float(row[3]) > 0 for row in table.values())
     assert cv2.imread(str(tmp_path / "street.cost.png")) is not None
     assert f"picture: {tmp_path / 'street.cost.png'}" in said
