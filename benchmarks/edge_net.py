@@ -45,7 +45,7 @@ def borrowed_net(bundle: Bundle) -> WaltNet:
         for name, value in values.items()
         if name.startswith(_PREFIX)
     }
-    _fill(net, weights)
+    _fill(net, _as_trained(weights))
     return net
 
 
@@ -136,6 +136,20 @@ def _anchors(values: Mapping[str, NDArray[np.float32]], count: int) -> tuple[tup
     table = max((one for one in tables if one.shape[1] == 4), key=len)[:count].astype(np.float64)
     sides = table[:, 2:] - table[:, :2]
     return tuple((float(width), float(height)) for width, height in sides)
+
+
+def _as_trained(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undoes `walt_export.restate`: of a mask head's four cells one tells the classes, all four the deconvolution."""
+    found = dict(weights)
+    for name, value in weights.items():
+        count = len(value) // 4
+        if name.endswith(".up.weight"):
+            found[name] = value.view(2, 2, count, -1).permute(3, 2, 0, 1)
+        elif name.endswith((".up.bias", ".classes.conv.bias")):
+            found[name.replace(".conv.", ".")] = value[:count]
+        elif name.endswith(".classes.conv.weight"):
+            found[name.replace(".conv.", ".")] = value[:count, : value.shape[1] // 4]
+    return found
 
 
 @torch.no_grad()

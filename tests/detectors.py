@@ -17,7 +17,7 @@ import onnx.parser
 from numpy.typing import NDArray
 
 from tests.bundles import manifest
-from walt_edge.contract.bundle import MODEL, BundleManifest, write_bundle
+from walt_edge.contract.bundle import LICENCE, MODEL, BundleManifest, write_bundle
 from walt_edge.contract.labels import Label
 from walt_edge.contract.predictions import Predictions, frame_prediction
 from walt_edge.runtimes.network import look
@@ -79,12 +79,13 @@ def picture(*places: int, scale: int = 1) -> NDArray[np.uint8]:
 
 
 def golden(name: str, image: NDArray[np.uint8], described: BundleManifest, network: bytes) -> dict[str, bytes]:
-    """A golden picture with its answer, as they lie in a bundle."""
+    """A licence, and a golden picture with its answer, as they lie in a bundle."""
     runtime = WaltOnnx(network, size_wh=described.size_wh, device="cpu")
     found = look(runtime, image, size_wh=described.size_wh, score_threshold=described.score_threshold)
     answer = Predictions(model=described.name, frames=[frame_prediction(found, 0)])
     encoded: bytes = cv2.imencode(".png", image)[1].tobytes()
-    return {f"golden/{name}.png": encoded, f"golden/{name}.json": msgspec.json.encode(answer)}
+    licence = {LICENCE: b"its licence"}
+    return {**licence, f"golden/{name}.png": encoded, f"golden/{name}.json": msgspec.json.encode(answer)}
 
 
 def write_colour_bundle(path: Path, **changes: Any) -> Path:

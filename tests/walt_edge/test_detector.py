@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tests.bundles import FILES, manifest
 from tests.detectors import PLACES, SIZE_WH, golden, model, picture, write_colour_bundle
 from walt_edge import Detector, packaged
-from walt_edge.contract.bundle import MODEL, Bundle, BundleError, write_bundle
+from walt_edge.contract.bundle import LICENCE, MODEL, Bundle, BundleError, write_bundle
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import decode_rle, encode_rle
@@ -225,7 +225,7 @@ def test_a_golden_picture_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_without_golden_pictures_nothing_is_proven(tmp_path: Path) -> None:
-    write_bundle(tmp_path / "m.walt", msgspec.structs.replace(manifest(), golden=[]), {MODEL: model()})
+    write_bundle(tmp_path / "m.walt", msgspec.structs.replace(manifest(), golden=[]), {MODEL: model(), LICENCE: b""})
     with pytest.raises(GoldenError, match="no golden pictures"):
         Detector.load(tmp_path / "m.walt", device="cpu").check_golden()
 
