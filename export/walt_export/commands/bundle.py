@@ -77,12 +77,13 @@ def run(args: argparse.Namespace) -> int:
         made = export(checkpoint, _options(args))
     except ParityError as error:
         raise _drawn(error, out) from error
+    for_tensorrt = made.tensorrt_model() if args.trt else b""
     write_export(made, out)
     print(_line(made, checkpoint, out))  # noqa: T201
     for attempt in made.quantized.attempts if made.quantized else ():
         print(f"int8: {attempt}")  # noqa: T201
     if args.trt:
-        _tensorrt(made, out, args)
+        _tensorrt(made, for_tensorrt, out, args)
     return 0
 
 
@@ -136,13 +137,13 @@ def _drawn(error: ParityError, out: Path) -> ExportError:
     return ExportError(f"{error.words}: not exported; drawn in {path}; report it")
 
 
-def _tensorrt(made: Export, out: Path, args: argparse.Namespace) -> None:
+def _tensorrt(made: Export, model: bytes, out: Path, args: argparse.Namespace) -> None:
     from walt_export.tensorrt.make import SUFFIX as TRT
     from walt_export.tensorrt.make import make_tensorrt
 
     most = _MOST_PICTURES if args.dynamic_batch else 1
     outcome = make_tensorrt(
-        made.tensorrt_model(),
+        model,
         out.with_suffix(TRT),
         precision=_ENGINES[args.precision],
         size_wh=made.manifest.size_wh,

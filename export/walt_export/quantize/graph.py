@@ -14,7 +14,9 @@ biases stay in float, as TensorRT's explicit quantisation asks for. Weights use 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -108,7 +110,8 @@ def rewrite(
         op_types_to_quantize=[*LAYERS, *JOINTS],
         extra_options=_EXTRA[target],
     )
-    quantised: onnx.ModelProto = quantiser.quantize_model()
+    with _quiet():
+        quantised: onnx.ModelProto = quantiser.quantize_model()
     quantiser.model.topological_sort()
     del quantised.graph.value_info[:]
     quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
@@ -117,6 +120,18 @@ def rewrite(
     narrow(quantised)
     data: bytes = quantised.SerializeToString(deterministic=True)
     return data
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """ONNX Runtime's quantiser tells the root logger of every bias that two layers share."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _ranges(seen: Mapping[str, Activations], *, is_symmetric: bool) -> Any:

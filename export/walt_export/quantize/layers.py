@@ -19,13 +19,15 @@ JOINTS: Final = ("Add", "Relu", "Resize", "MaxPool")
 
 OUTPUTS: Final = "outputs"
 ENTRANCE: Final = "entrance"
-PARTS: Final = (OUTPUTS, "backbone.top_down", "proposal_head", ENTRANCE, "box_head", "branch")
+FINEST: Final = ("backbone.bottom_up.stages.0", "backbone.bottom_up.stages.1")
+"""Of the backbone's way up, the stages that see most."""
+PARTS: Final = (OUTPUTS, "backbone.top_down", "proposal_head", ENTRANCE, *FINEST, "box_head", "branch")
 """What is left in float one after another, until the gate passes.
 
 Ordered by what INT8 loses in a part against what float costs there, as measured on the general network: the layers
 that give scores, boxes and maps themselves; the pyramid's way down; what proposes; the first layer, which sees the
-picture and the empty scene, and is large; then whole heads. The backbone's way up, where most of the
-time goes, never is.
+picture and the empty scene, and is large; the finest stages, of which all others see; then whole heads. The rest of
+the backbone's way up never is.
 """
 
 
