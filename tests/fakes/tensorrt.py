@@ -73,12 +73,7 @@ class DataType(enum.Enum):
 
 
 _DATA_TYPES: dict[int, DataType] = {
-    onnx.TensorProto.FLOAT: DataType.FLOAT,
-    onnx.TensorProto.FLOAT16: DataType.HALF,
-    onnx.TensorProto.INT32: DataType.INT32,
-    onnx.TensorProto.INT64: DataType.INT64,
-    onnx.TensorProto.BOOL: DataType.BOOL,
-    onnx.TensorProto.UINT8: DataType.UINT8,
+    onnx.TensorProto.DataType.Value({"HALF": "FLOAT16"}.get(kind.name, kind.name)): kind for kind in DataType
 }
 
 
