@@ -28,10 +28,11 @@ from walt_train.model.waltnet import WaltNet
 BOX_PX: Final = 0.1
 SCORE: Final = 1e-3
 LOGIT: Final = 1e-3
-MAP: Final = LOGIT / 4
-"""Of a probability: what a logit that is `LOGIT` off changes at most, at one half. Two maps that differ by no more
-lie on different sides of one half only where they are that near to it; so do pasted masks, which are means of them.
+"""Of a map's cell. It moves a probability by a quarter of that at most: two maps lie on different sides of one half
+only where they are that near to it, and so do pasted masks, which are means of them.
 """
+_SURE = 1e-3
+"""Probabilities nearer to 0 or 1 are told apart by rounding alone: they count as that near."""
 _SAME_BOX_PX = 1.0
 _LOST_SHARE = 0.1
 _NOISE_PICTURES = 3
@@ -70,13 +71,13 @@ class Parity:
     Attributes:
         box_px: Of a box's side, pixels of the input.
         score: 0..1.
-        map: Of a map's cell, 0..1.
+        logit: Of a map's cell.
         mask_iou: The smallest IoU of two masks in the frame.
     """
 
     box_px: float = 0.0
     score: float = 0.0
-    map: float = 0.0
+    logit: float = 0.0
     mask_iou: float = 1.0
 
     def __or__(self, other: Parity) -> Parity:
@@ -84,7 +85,7 @@ class Parity:
         return Parity(
             max(self.box_px, other.box_px),
             max(self.score, other.score),
-            max(self.map, other.map),
+            max(self.logit, other.logit),
             min(self.mask_iou, other.mask_iou),
         )
 
@@ -93,7 +94,7 @@ class Parity:
         return {
             "box_px": _up(self.box_px, 3),
             "score": _up(self.score, 5),
-            "map": _up(self.map, 5),
+            "logit": _up(self.logit, 5),
             "mask_iou": math.floor(self.mask_iou * 1000) / 1000,
         }
 
@@ -183,9 +184,9 @@ class _Comparison:
         parity = Parity(
             _largest(expected.boxes_xyxy[one], found.boxes_xyxy[other]),
             _largest(expected.scores[one], found.scores[other]),
-            _largest(expected.maps[one], found.maps[other]),
+            _largest(_logits(expected.maps[one]), _logits(found.maps[other])),
         )
-        for name, limit in {"box_px": BOX_PX, "score": SCORE, "map": MAP}.items():
+        for name, limit in {"box_px": BOX_PX, "score": SCORE, "logit": LOGIT}.items():
             value = getattr(parity, name)
             if not value <= limit:
                 x0, y0, x1, y1 = (expected.boxes_xyxy[one] / self._scale).tolist()
@@ -231,6 +232,11 @@ def _match(expected: Candidates, found: Candidates) -> tuple[list[tuple[int, int
 
 def _largest(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(np.abs(one - other).max(initial=0))
+
+
+def _logits(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    shares = np.clip(maps.astype(np.float64), _SURE, 1 - _SURE)
+    return np.asarray(np.log(shares / (1 - shares)), np.float32)
 
 
 def _up(value: float, digits: int) -> float:

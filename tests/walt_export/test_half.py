@@ -64,13 +64,13 @@ def test_a_bundle_in_half_is_what_torch_computes_with_rounded_weights(checkpoint
     out = tmp_path / "half.walt"
     assert SCRIPT.main([str(checkpoint), "--fp16", "--out", str(out)]) == 0
     bundle = Bundle.read(out)
-    assert {"box_px", "score", "map", "mask_iou", "half_score", "half_unpaired"} <= bundle.manifest.parity.keys()
+    assert {"box_px", "score", "logit", "mask_iou", "half_score", "half_unpaired"} <= bundle.manifest.parity.keys()
     model = onnx.load_from_string(bundle.files[MODEL])
     kinds = {one.data_type for one in model.graph.initializer if np.prod(one.dims) > 2048 and len(one.dims) == 4}
     assert kinds == {onnx.TensorProto.FLOAT16}
     runtime = WaltOnnx(bundle.files[MODEL], size_wh=SIZE_WH, device="cpu", threads=1)
     parity = check_parity(TorchNetwork(round_weights(small_net())), runtime, {"a": noise(3)}, **JUDGED)
-    assert parity.map < 1e-5
+    assert parity.logit < 1e-4
     assert SCRIPT.main(["verify", str(out)]) == 0
 
 

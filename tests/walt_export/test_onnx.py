@@ -166,3 +166,10 @@ def test_an_operator_that_onnx_lacks_is_one_clear_line() -> None:
     with pytest.raises(ExportError, match=r"has no ONNX form.*bessel_j0") as caught:
         export_onnx(net)
     assert "\n" not in str(caught.value)
+
+
+def test_the_command_offers_what_is_known_to_work() -> None:
+    from walt_export.commands.bundle import _OPSETS
+
+    assert tuple(OPSETS) == _OPSETS
+    assert OPSET in OPSETS
