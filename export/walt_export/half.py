@@ -56,7 +56,7 @@ def round_weights(net: WaltNet) -> WaltNet:
         if weight.ndim > 1:
             weight.copy_(weight.half().float())
         if not torch.isfinite(weight).all():
-            raise ExportError(f"the weights {name} are larger than float16 holds: export with --weights float32")
+            raise ExportError(f"the weights {name} are larger than float16 holds: export with --fp32")
     return rounded
 
 
