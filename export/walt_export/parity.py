@@ -31,8 +31,10 @@ LOGIT: Final = 1e-3
 """Of a map's cell. It moves a probability by a quarter of that at most: two maps lie on different sides of one half
 only where they are that near to it, and so do pasted masks, which are means of them.
 """
-_SURE = 1e-3
-"""Probabilities nearer to 0 or 1 are told apart by rounding alone: they count as that near."""
+_SURE = 0.05
+"""Probabilities nearer to 0 or 1 count as that near: some methods' layers are quotients, of which rounding moves the
+logit there, and the mask nowhere.
+"""
 _SAME_BOX_PX = 1.0
 _LOST_SHARE = 0.1
 _NOISE_PICTURES = 3
