@@ -15,11 +15,12 @@ Runtime, which shows what it loses, not how fast it is.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, cycle, repeat
 from pathlib import Path
 from statistics import median
@@ -67,11 +68,13 @@ class Subject:
     """A network in every precision.
 
     Attributes:
+        name: As its bundle has it.
         models: ONNX files by name; `FLOAT32` first.
         size_wh: Their input, pixels.
         score_threshold: From which an instance counts.
     """
 
+    name: str
     models: dict[str, bytes]
     size_wh: tuple[int, int]
     score_threshold: float
@@ -114,9 +117,9 @@ def _run(args: argparse.Namespace) -> int:
         street = open_samples(Path(folder), split="all")
         samples = [street.sample(0, index) for index in range(len(street))]
     frames, judges = [sample.image_bgr for sample in samples[:calibrating]], samples[calibrating:]
-    subject = Subject({**floats.models, **_quantized(floats, frames)}, floats.size_wh, floats.score_threshold)
+    subject = replace(floats, models={**floats.models, **_quantized(floats, frames)})
     facts = {"street": STREET.seed, "calibrating": calibrating, "judging": judging, "rounds": rounds}
-    report = Report("precisions", {**facts, "network": str(args.checkpoint or general_model().name)})
+    report = Report("precisions", {**facts, "network": floats.name})
     for name, found in measure_precisions(subject, judges, rounds=rounds).items():
         _add(report, name, found)
     _hold(report, _taken(subject, frames, judges))
@@ -158,13 +161,14 @@ def _packaged() -> Subject:
     widen(model)
     wide: bytes = model.SerializeToString(deterministic=True)
     manifest = bundle.manifest
-    return Subject({FLOAT32: wide, FLOAT16: stored}, manifest.size_wh, manifest.score_threshold)
+    return Subject(manifest.name, {FLOAT32: wide, FLOAT16: stored}, manifest.size_wh, manifest.score_threshold)
 
 
 def _of_checkpoint(file: Path) -> Subject:
     net, manifest = load_model(file)
     models = {FLOAT32: export_onnx(net), FLOAT16: export_onnx(round_weights(net))}
-    return Subject(models, manifest.size_wh, manifest.score_threshold)
+    name = f"{manifest.recipe.name[:31]}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
+    return Subject(name, models, manifest.size_wh, manifest.score_threshold)
 
 
 def _quantized(floats: Subject, frames: Sequence[Image]) -> dict[str, bytes]:

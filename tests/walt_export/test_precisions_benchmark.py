@@ -14,11 +14,11 @@ from walt_train.data.sample import AmodalObject, AmodalSample
 def test_every_precision_is_held_against_float32_and_the_truth(model: bytes) -> None:
     wide = onnx.load_from_string(model)
     widen(wide)
-    floats = Subject({FLOAT32: wide.SerializeToString(), FLOAT16: model}, SIZE_WH, SCORE_THRESHOLD)
+    floats = Subject("small", {FLOAT32: wide.SerializeToString(), FLOAT16: model}, SIZE_WH, SCORE_THRESHOLD)
     quantized = _quantized(floats, [noise(seed) for seed in range(20, 24)])
     assert next(iter(quantized)) == "INT8"
     assert list(quantized)[-1] == TENSORRT
-    subject = Subject({**floats.models, "INT8": quantized["INT8"]}, SIZE_WH, SCORE_THRESHOLD)
+    subject = Subject("small", {**floats.models, "INT8": quantized["INT8"]}, SIZE_WH, SCORE_THRESHOLD)
     found = measure_precisions(subject, [judge(model, 1), judge(model, 8)], rounds=2, threads=(1,))
     assert list(found) == [FLOAT32, FLOAT16, "INT8"]
     assert found[FLOAT16].parity.mask_iou == found[FLOAT16].parity.f1 == 1.0
