@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from benchmarks.grounds import DETECTOR, judged_on, learned_from, prepare, tuned_on
 from benchmarks.report import Report, arguments
-from walt_edge.contract.bundle import MODEL, Bundle
+from walt_edge.contract.bundle import MODEL, Bundle, write_bundle
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.files import write_whole
 from walt_edge.contract.instances import AmodalInstances
@@ -126,10 +126,11 @@ def _trained(root: Path, data: Sequence[Path], recipe: Recipe, args: argparse.Na
 
 
 def _exported(root: Path, checkpoint: Path) -> Path:
-    from walt_export.bundle import export, write_export
+    from walt_export.bundle import export
 
     bundle = root / GENERAL_MODEL.name
-    write_export(export(checkpoint), bundle)
+    made = export(checkpoint)
+    write_bundle(bundle, made.manifest, made.files)
     return bundle
 
 

@@ -19,14 +19,11 @@ from numpy.typing import NDArray
 from walt_edge.contract.bundle import (
     LICENCE,
     MODEL,
-    BundleError,
     BundleManifest,
     Lineage,
     Precision,
     answer_name,
-    pack,
 )
-from walt_edge.contract.files import write_whole
 from walt_edge.contract.labels import Label
 from walt_edge.contract.predictions import Predictions, frame_prediction
 from walt_edge.runtimes.network import Network, look
@@ -89,7 +86,7 @@ class Export:
 
     Attributes:
         manifest: Of the bundle.
-        bundle: The bundle's bytes.
+        files: All that goes into the bundle beside it, by name: `write_bundle(out, made.manifest, made.files)`.
         network: The trained network as it was exported, in torch.
         float_model: The graph in float, of which int8 was made.
         pictures: The golden ones by name.
@@ -98,7 +95,7 @@ class Export:
     """
 
     manifest: BundleManifest
-    bundle: bytes
+    files: Mapping[str, bytes]
     network: TorchNetwork
     float_model: bytes
     pictures: Mapping[str, Picture]
@@ -136,7 +133,6 @@ def export(checkpoint: Path, options: ExportOptions | None = None) -> Export:
     Raises:
         CheckpointError: Missing, corrupt, or not made by `walt-train`.
         ExportError: No golden pictures, a size that cannot be, or the graph differs from the network.
-        BundleError: What came out would not be readable again.
     """
     options = options or ExportOptions()
     file = checkpoint / CHECKPOINT if checkpoint.is_dir() else checkpoint
@@ -158,21 +154,8 @@ def export(checkpoint: Path, options: ExportOptions | None = None) -> Export:
         model, figures = quantized.model, figures | quantized.parity.figures()
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     manifest = _manifest(net, source, sha256, onnx.load_from_string(model), precision, figures, list(pictures))
-    bundle = pack(manifest, {MODEL: model, **files, **_answers(_opened(model, net), manifest, pictures)})
-    return Export(manifest, bundle, TorchNetwork(stored), float_model, pictures, calibration, quantized)
-
-
-def write_export(made: Export, out: Path) -> None:
-    """Writes the bundle whole or not at all.
-
-    Raises:
-        BundleError: It cannot be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, made.bundle)
-    except OSError as error:
-        raise BundleError(f"cannot write {out}: {error.strerror}; free space or give another --out") from error
+    files |= {MODEL: model, **_answers(_opened(model, net), manifest, pictures)}
+    return Export(manifest, files, TorchNetwork(stored), float_model, pictures, calibration, quantized)
 
 
 def read_golden(folder: Path) -> dict[str, bytes]:
@@ -218,16 +201,17 @@ def _licence(file: Path | None) -> bytes:
 
 def _answers(network: Network, manifest: BundleManifest, pictures: Mapping[str, Picture]) -> dict[str, bytes]:
     """ONNX Runtime's own answers, which every other machine has to repeat."""
-    found_in = {}
+    answers_by_name, shown = {}, 0
     for index, (name, picture) in enumerate(pictures.items()):
         found = look(network, picture, size_wh=manifest.size_wh, score_threshold=manifest.score_threshold)
         if not len(found):
             _log.info("%s shows nothing that %s finds", name, manifest.name)
         frame = frame_prediction(found, index, name.rpartition("/")[2])
-        found_in[answer_name(name)] = msgspec.json.encode(Predictions(model=manifest.name, frames=[frame]))
-    if all(b'"instances":[]' in answer for answer in found_in.values()):
+        shown += len(found)
+        answers_by_name[answer_name(name)] = msgspec.json.encode(Predictions(model=manifest.name, frames=[frame]))
+    if not shown:
         _log.warning("%s finds nothing in any golden picture: they prove less than they could", manifest.name)
-    return found_in
+    return answers_by_name
 
 
 def _manifest(

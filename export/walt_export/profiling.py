@@ -14,11 +14,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from walt_edge.runtimes.session import SessionError, first_line, require_runtime
+from walt_edge.runtimes.session import SessionError, first_line, require_runtime, session_options
 from walt_edge.runtimes.walt_onnx import INPUT as IMAGE
 from walt_export.parts import REST, Parts, carry_parts
 
-_ERRORS_ONLY = 3
 _KERNEL: Final = "_kernel_time"
 _WARM_UP = 2
 
@@ -83,15 +82,12 @@ def _optimised(scratch: Path) -> Path:
 
 
 def _open(model: bytes, scratch: Path, threads: int) -> Any:
-    runtime = require_runtime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.intra_op_num_threads = threads
+    options = session_options(threads)
     options.enable_profiling = True
     options.profile_file_prefix = str(scratch / "profile")
     options.optimized_model_filepath = str(_optimised(scratch))
     try:
-        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return require_runtime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own exceptions share no other base
         raise SessionError(f"ONNX Runtime cannot open the model: {first_line(error)}") from error
 

@@ -16,7 +16,6 @@ from walt_export.ops.amodal_paste import amodal_paste
 from walt_export.ops.box_nms import box_nms
 from walt_export.ops.occlusion_layers import occlusion_layers
 from walt_export.ops.occlusion_order import occlusion_order
-from walt_train.model.branches.branch import ROI_SIDE
 from walt_train.model.waltnet import BOX_SIDE, BOX_SPREAD, CLASSES, WaltNet, decode_boxes, pool_rois
 
 
@@ -46,13 +45,10 @@ class TraceableWaltNet(nn.Module):
         if torch.compiler.is_exporting():
             # The tracer asks whether a convolution will be given anything; the graph is the same for nothing.
             torch._check(boxes.shape[0] != 0)
-        rois = torch.cat([pictures[:, None].to(boxes.dtype), boxes], dim=1)
-        context = pool_rois(feature, rois, BOX_SIDE)
-        maps, quality = net.branch.maps(net.branch(pool_rois(feature, rois, ROI_SIDE), context), labels)
+        (maps, quality), visible = net.masks(feature, boxes, labels, pictures)
         found = {"boxes": boxes, "scores": scores, "labels": labels, "maps": maps, "pictures": pictures}
-        if net.network.visible_box:
-            deltas = net.box_head.visible(context)
-            found["visible_boxes"] = self._clip(decode_boxes(boxes, deltas * deltas.new_tensor(BOX_SPREAD)))
+        if visible is not None:
+            found["visible_boxes"] = visible
         if quality is not None:
             # How surely it is there, times how well it is drawn.
             found["scores"] = scores * quality
@@ -91,7 +87,7 @@ class TraceableWaltNet(nn.Module):
         most = min(network.proposals_before_nms, len(net.anchors))
         best = scores.topk(most, dim=1).indices
         deltas = deltas.gather(1, best[:, :, None].expand(-1, -1, 4))
-        boxes = self._clip(decode_boxes(net.anchors[best].flatten(0, 1), deltas.flatten(0, 1)))
+        boxes = net.clip(decode_boxes(net.anchors[best].flatten(0, 1), deltas.flatten(0, 1)))
         boxes = boxes.view(-1, most, 4)
         # They come best first: their places are scores that are above zero and never tie.
         ranks = torch.arange(most, 0, -1, dtype=boxes.dtype, device=boxes.device).expand(len(boxes), 1, most)
@@ -108,7 +104,7 @@ class TraceableWaltNet(nn.Module):
         rois = torch.cat([whose[:, :, None].to(proposals.dtype), proposals], dim=2).flatten(0, 1)
         logits, deltas = net.box_head(pool_rois(feature, rois, BOX_SIDE))
         deltas = deltas * deltas.new_tensor(BOX_SPREAD)
-        boxes = self._clip(decode_boxes(proposals.flatten(0, 1), deltas)).view(-1, places, 4)
+        boxes = net.clip(decode_boxes(proposals.flatten(0, 1), deltas)).view(-1, places, 4)
         scores = logits.softmax(dim=1)[:, :CLASSES].view(-1, places, CLASSES) * there[:, :, None]
         scores = scores.transpose(1, 2)
         kept = box_nms(boxes, scores, self._most, network.nms_iou, network.score_floor)
@@ -132,10 +128,6 @@ class TraceableWaltNet(nn.Module):
         """Candidates of a picture."""
         network = self.net.network
         return min(network.candidates, CLASSES * min(network.proposals, network.proposals_before_nms))
-
-    def _clip(self, boxes: Tensor) -> Tensor:
-        width, height = self.net.network.input_wh
-        return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
 def _chosen(scores: Tensor, kept: Tensor) -> Tensor:

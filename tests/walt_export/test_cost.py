@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import onnx
@@ -19,6 +21,8 @@ from walt_export.restate import restated
 from tests.checkpoints import SIZE_WH, noise, small_net
 from walt_edge.contract.bundle import Bundle
 from walt_edge.packaged import general_model
+from walt_edge.runtimes.onnx_detector import letterbox
+from walt_edge.runtimes.session import SessionError
 from walt_train.model.cost import measure_gflops, measure_parts
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes import walt_edge_small
@@ -245,3 +249,18 @@ def test_bars_are_as_long_as_costs() -> None:
     untimed = draw_cost("net", ["how"], [PartCost("input", 0, 0, 1.0, None)])
     assert untimed.shape[1] < image.shape[1]
     assert not (untimed == (168, 108, 27)).all(axis=2).any()
+
+
+def test_what_is_profiled_reads_no_file_of_the_device(
+    model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = onnx.load_from_string(model)
+    weight = max(loaded.graph.initializer, key=lambda one: one.ByteSize())
+    (tmp_path / "weights.bin").write_bytes(numpy_helper.to_array(weight).tobytes())
+    monkeypatch.chdir(tmp_path)
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="weights.bin")
+    image = letterbox(noise(1), SIZE_WH[::-1])[0]
+    with pytest.raises(SessionError, match="External data path"):
+        profile(loaded, find_parts(loaded.graph), [image], threads=1, runs=1)

@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
-from walt_export.bundle import export, write_export
+from walt_export.bundle import export
 from walt_export.half import MOST_BYTES
 
 from tests import clipart
 from walt_edge import Detector
-from walt_edge.contract.bundle import MODEL, Bundle
+from walt_edge.contract.bundle import MODEL, Bundle, write_bundle
 from walt_train.cli import SCRIPT
 from walt_train.commands import fit as command
 from walt_train.engine.checkpoint import load_model
@@ -58,7 +58,7 @@ def test_cameras_of_unlike_size_train_one_network_that_is_exported_and_verified(
 
     made = export(out)
     manifest = made.manifest
-    write_export(made, bundle)
+    write_bundle(bundle, made.manifest, made.files)
     assert len(Bundle.read(bundle).files[MODEL]) <= MOST_BYTES
     assert manifest.lineage.steps == 3
     assert "half_score" in manifest.parity

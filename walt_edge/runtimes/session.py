@@ -39,8 +39,26 @@ def open_session(model: bytes, *, device: Device = "auto", threads: int | None =
         UsageError: ONNX Runtime is not installed.
         SessionError: It cannot open the model.
     """
+    options = session_options(threads)
     runtime = require_runtime()
-    options = runtime.SessionOptions()
+    available = runtime.get_available_providers()
+    providers = [name for name in _PROVIDERS[device] if name in available]
+    try:
+        return runtime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # the runtime's own exceptions share no other base
+        raise SessionError(first_line(error)) from error
+
+
+def session_options(threads: int | None = None) -> Any:
+    """What every `onnxruntime.SessionOptions` of ours holds; who asks may add to it.
+
+    Args:
+        threads: For one picture; None leaves the choice to ONNX Runtime.
+
+    Raises:
+        UsageError: ONNX Runtime is not installed.
+    """
+    options = require_runtime().SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
     # Threads that spin between two pictures take 4 % off a picture's time where nothing else runs, and double it
@@ -48,12 +66,7 @@ def open_session(model: bytes, *, device: Device = "auto", threads: int | None =
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # A model is its bytes alone: what it names as weights in other files would be read from this device.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    available = runtime.get_available_providers()
-    providers = [name for name in _PROVIDERS[device] if name in available]
-    try:
-        return runtime.InferenceSession(model, options, providers=providers)
-    except Exception as error:  # the runtime's own exceptions share no other base
-        raise SessionError(first_line(error)) from error
+    return options
 
 
 def first_line(error: Exception) -> str:

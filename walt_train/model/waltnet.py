@@ -119,7 +119,7 @@ class WaltNet(nn.Module):
         scores = objectness[0].permute(1, 2, 0).reshape(-1)
         deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
         scores, best = scores.topk(min(network.proposals_before_nms, scores.shape[0]))
-        boxes = self._clip(decode_boxes(self.anchors[best], deltas[best]))
+        boxes = self.clip(decode_boxes(self.anchors[best], deltas[best]))
         return boxes[nms(boxes, scores, network.nms_iou)[: network.proposals]]
 
     def classify(self, feature: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +127,7 @@ class WaltNet(nn.Module):
         network = self.network
         logits, deltas = self.box_head(pool_rois(feature, _rois(proposals), BOX_SIDE))
         deltas = deltas * deltas.new_tensor(BOX_SPREAD)
-        boxes = self._clip(decode_boxes(proposals, deltas)).repeat_interleave(CLASSES, dim=0)
+        boxes = self.clip(decode_boxes(proposals, deltas)).repeat_interleave(CLASSES, dim=0)
         scores = logits.softmax(dim=1)[:, :CLASSES].reshape(-1)
         labels = torch.arange(1, CLASSES + 1, device=boxes.device).repeat(proposals.shape[0])
         sure = scores > network.score_floor
@@ -137,15 +137,20 @@ class WaltNet(nn.Module):
         kept = nms(boxes + apart, scores, network.nms_iou)[: network.candidates]
         return boxes[kept], scores[kept], labels[kept]
 
-    def masks(self, feature: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Maps, Tensor | None]:
-        """Layer maps and quality of one picture's boxes (N, 4) with Label values (N,); visible boxes (N, 4)."""
-        rois = _rois(boxes)
+    def masks(
+        self, feature: Tensor, boxes: Tensor, labels: Tensor, pictures: Tensor | None = None
+    ) -> tuple[Maps, Tensor | None]:
+        """Layer maps and quality of boxes (N, 4) with Label values (N,); visible boxes (N, 4).
+
+        `pictures` (N,) int64 says which of the feature maps each box is of; without it there is one picture.
+        """
+        rois = _rois(boxes) if pictures is None else torch.cat([pictures[:, None].to(boxes.dtype), boxes], dim=1)
         context = pool_rois(feature, rois, BOX_SIDE)
         maps = self.branch.maps(self.branch(pool_rois(feature, rois, ROI_SIDE), context), labels)
         if not self.network.visible_box:
             return maps, None
         deltas = self.box_head.visible(context)
-        return maps, self._clip(decode_boxes(boxes, deltas * deltas.new_tensor(BOX_SPREAD)))
+        return maps, self.clip(decode_boxes(boxes, deltas * deltas.new_tensor(BOX_SPREAD)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """What `predict` does, in a way that can be traced."""
@@ -175,7 +180,8 @@ class WaltNet(nn.Module):
         """
         return self.forward(image)
 
-    def _clip(self, boxes: Tensor) -> Tensor:
+    def clip(self, boxes: Tensor) -> Tensor:
+        """Boxes (N, 4) xyxy without what leaves the input."""
         width, height = self.network.input_wh
         return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 

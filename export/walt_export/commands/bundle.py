@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from walt_edge.contract.bundle import SUFFIX
+from walt_edge.contract.bundle import SUFFIX, write_bundle
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.files import check_out, write_whole
 from walt_export.errors import ExportError
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or folder / f"model{SUFFIX}"
     check_out(out)
     # torch takes seconds: not before it is clear that it is needed
-    from walt_export.bundle import export, write_export
+    from walt_export.bundle import export
     from walt_export.parity import ParityError
 
     try:
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     except ParityError as error:
         raise _drawn(error, out) from error
     for_tensorrt = made.tensorrt_model() if args.trt else b""
-    write_export(made, out)
+    write_bundle(out, made.manifest, made.files)
     print(_line(made, checkpoint, out))  # noqa: T201
     for attempt in made.quantized.attempts if made.quantized else ():
         print(f"int8: {attempt}")  # noqa: T201
@@ -120,7 +120,7 @@ def _options(args: argparse.Namespace) -> ExportOptions:
 def _line(made: Export, checkpoint: Path, out: Path) -> str:
     manifest = made.manifest
     figures = ", ".join(f"{name} {value:g}" for name, value in manifest.parity.items())
-    megabytes = len(made.bundle) / 1e6
+    megabytes = sum(map(len, made.files.values())) / 1e6
     return (
         f"{manifest.name} of {checkpoint}: {out}, {manifest.precision}, {megabytes:.1f} MB; against torch: {figures}"
     )

@@ -19,13 +19,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from walt_edge.runtimes.session import first_line, require_runtime
+from walt_edge.runtimes.session import first_line, require_runtime, session_options
 from walt_edge.runtimes.walt_onnx import INPUT
 from walt_export.errors import ExportError
 
 _BINS = 4096
 _CUTS = np.linspace(0.1, 1.0, 91)
-_ERRORS_ONLY = 3
 
 Frames = Sequence[NDArray[np.uint8]]
 Range = tuple[float, float]
@@ -129,9 +128,7 @@ def _opened(
     del watched.graph.output[:]
     watched.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in tensors)
     runtime = require_runtime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.intra_op_num_threads = 1
+    options = session_options(1)
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = runtime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
