@@ -19,11 +19,11 @@ from walt_edge.camera import Frame
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
-from walt_edge.contract.masks import PatchMask
-from walt_edge.faces import find_faces
-from walt_edge.privacy import AnonymisedImage, Anonymiser
+from walt_edge.contract.masks import Mask, PatchMask
+from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser
+from walt_edge.privacy.faces import find_faces
 from walt_edge.vision.sightings import Sighting
-from walt_edge.watcher import MovingCameraError, TooFewFramesError, Watcher
+from walt_edge.watching.watcher import MovingCameraError, Step, TooFewFramesError, Watcher
 
 _log = logging.getLogger(__name__)
 _COLOURS: dict[int, tuple[int, int, int]] = {Label.PERSON: (60, 160, 255), Label.VEHICLE: (255, 170, 40)}
@@ -42,6 +42,7 @@ class AmodalPictures:
         self._folder = folder
         self._anonymiser = Anonymiser(find_faces())
         self._watcher: Watcher | None = None
+        self._waiting: dict[int, tuple[str, AmodalInstances]] = {}
 
     def learn(self, frames: Iterable[Frame]) -> None:
         """Learns the camera's plate from the beginning of a recording, if it can be learned."""
@@ -54,28 +55,40 @@ class AmodalPictures:
             self._watcher = watcher
 
     def add(self, name: str, frame: NDArray[np.uint8] | Frame, instances: AmodalInstances) -> Path | None:
-        """Writes one frame's picture; returns its path, or None while the eyes do not know the place.
+        """Takes one frame in; returns the path of the picture that is ready now.
+
+        That is this frame's where the place is not known, and one of a second ago in a recording that was learned.
 
         Raises:
             PrivacyError: The anonymiser failed; nothing was written.
             WaltError: It cannot be written.
         """
-        bgr = frame.bgr if isinstance(frame, Frame) else frame
-        unknown = np.ones(bgr.shape[:2], bool)
-        if isinstance(frame, Frame) and self._watcher is not None:
-            seen = self._watched(self._watcher, frame)
-            if seen is None:
-                return None
-            bgr, unknown = seen.bgr, np.zeros_like(unknown)
-        image = self._anonymiser(bgr, sightings_of(instances), unknown)
-        return _write(self._folder / f"{name}.jpg", draw_instances(image, instances))
-
-    def _watched(self, watcher: Watcher, frame: Frame) -> AnonymisedImage | None:
+        if not isinstance(frame, Frame) or self._watcher is None:
+            bgr = frame.bgr if isinstance(frame, Frame) else frame
+            return self._draw(name, bgr, np.ones(bgr.shape[:2], bool), instances)
+        self._waiting[frame.index] = (name, instances)
         try:
-            return watcher.step(frame).image
+            return self._ready(self._watcher.step(frame, instances))
         except MovingCameraError as error:
             _log.warning("no pictures from here on: %s", error)
             return None
+
+    def finish(self) -> list[Path]:
+        """Writes the pictures that still wait at the end of a recording; raises as `add` does."""
+        steps = self._watcher.drain() if self._watcher is not None else ()
+        return [path for path in map(self._ready, steps) if path is not None]
+
+    def _ready(self, step: Step) -> Path | None:
+        if step.image is None or step.frame is None:
+            return None
+        name, instances = self._waiting.pop(step.frame.index)
+        # What an anonymiser has skipped is behind it for good.
+        self._waiting = {index: one for index, one in self._waiting.items() if index > step.frame.index}
+        return self._draw(name, step.image.bgr, np.zeros(step.image.moving.shape, bool), instances)
+
+    def _draw(self, name: str, bgr: NDArray[np.uint8], unknown: Mask, instances: AmodalInstances) -> Path:
+        image = self._anonymiser(bgr, sightings_of(instances), unknown)
+        return _write(self._folder / f"{name}.jpg", draw_instances(image, instances))
 
 
 def sightings_of(instances: AmodalInstances) -> list[Sighting]:

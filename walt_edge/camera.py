@@ -6,7 +6,6 @@ what their users need, and imports neither OpenCV nor FFmpeg until a source is k
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.messages import Moment
+from walt_edge.contract.redaction import redact
 
 Transport = Literal["tcp", "udp"]
-_PASSWORD = re.compile(r"(?<=://)([^/\s@:]*):([^/\s]*)@")
+OPEN_S = STALL_S = 5.0
 
 
 class CameraError(WaltError):
@@ -45,7 +45,7 @@ class Frame:
     Attributes:
         bgr: (H, W, 3) uint8.
         index: How many frames the source had delivered before this one, skipped ones included.
-        captured: When.
+        captured: When it arrived.
     """
 
     bgr: NDArray[np.uint8]
@@ -55,17 +55,28 @@ class Frame:
 
 @dataclass(slots=True)
 class CameraStats:
-    """Counts since the camera was opened.
+    """How a camera does, counted since it was opened.
 
     Attributes:
         frames_received: Frames that the source delivered, whether or not anybody read them.
         frames_skipped: Of these, the ones that were never read: superseded by a newer one, or corrupt.
         reconnects: How many times a live source was lost and connected again.
+        stalls: How many times a connection was given up because no picture came over it.
+        decoder_restarts: How many times the decoder's process died or hung, and was replaced.
+        problem: Why no frames come, without passwords; empty while they come.
     """
 
     frames_received: int = 0
     frames_skipped: int = 0
     reconnects: int = 0
+    stalls: int = 0
+    decoder_restarts: int = 0
+    problem: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames come."""
+        return self.frames_received > 0 and not self.problem
 
 
 class Camera(Protocol):
@@ -107,7 +118,14 @@ class Camera(Protocol):
 
 
 def open_camera(
-    source: str, *, fps: float | None = None, transport: Transport = "tcp", retry_first: bool = False
+    source: str,
+    *,
+    fps: float | None = None,
+    transport: Transport = "tcp",
+    retry_first: bool = False,
+    open_s: float = OPEN_S,
+    stall_s: float = STALL_S,
+    hardware: str = "auto",
 ) -> Camera:
     """Opens a live camera, a video file or a folder of stills.
 
@@ -118,6 +136,10 @@ def open_camera(
         retry_first: For live cameras: False reports a first connection that fails as an error within seconds, since
             it mostly is a wrong URL; True retries that one forever too. A camera that had ever connected is always
             retried forever.
+        open_s: Connecting to a live camera may take so long.
+        stall_s: A live camera that sends no picture for so long is connected anew.
+        hardware: What decodes a live camera's pictures: `auto` for the first device that works, `off` for software,
+            or a device as FFmpeg names it, `cuda`, `vaapi`, `cuda:1`. Where it fails, software takes over.
 
     Raises:
         CameraError: The source does not exist, cannot be read, or (see `retry_first`) cannot be reached.
@@ -126,7 +148,9 @@ def open_camera(
     if source.startswith(("rtsp://", "rtsps://")):
         from walt_edge.capture.rtsp import RtspCamera
 
-        return RtspCamera(source, transport=transport, retry_first=retry_first)
+        return RtspCamera(
+            source, transport=transport, retry_first=retry_first, open_s=open_s, stall_s=stall_s, hardware=hardware
+        )
     if "://" in source:
         raise CameraError(f"{redact(source)}: only rtsp:// and rtsps:// URLs, files and folders can be watched")
     from walt_edge.capture.files import FolderCamera, VideoCamera
@@ -137,8 +161,3 @@ def open_camera(
     if path.is_file():
         return VideoCamera(path, fps=fps)
     raise CameraError(f"{source} does not exist: give an rtsp:// URL, a video file, or a folder of frames")
-
-
-def redact(text: str) -> str:
-    """The text with the password of every URL in it replaced by `***`."""
-    return _PASSWORD.sub(r"\1:***@", text)

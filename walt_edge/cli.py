@@ -1,49 +1,32 @@
-"""`walt-edge`: what runs beside a camera."""
+"""`walt-edge`: what runs beside a camera.
+
+Until passwords are out of the command line, which everybody on the machine may read, nothing is imported that takes
+time: the commands (`walt_edge.script`) come after that.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
-from walt_edge.contract.console import Command, Script
+from walt_edge.agent.hidden_argv import hide_passwords
 
-SCRIPT = Script(
-    prog="walt-edge",
-    description="Watches a fixed camera, anonymises, collects the objects it sees whole, and sends them home.",
-    commands=(
-        Command(
-            "run",
-            "watch a camera and send what is seen whole to the broker",
-            module="walt_edge.commands.run",
-            example="walt-edge run --rtsp rtsp://192.168.1.20/stream --broker home.local:1883 --home ./walt",
-        ),
-        Command(
-            "mine",
-            "the same mining on a video or folder, without a broker",
-            module="walt_edge.commands.mine",
-            example="walt-edge mine --input street.mp4 --out ./clipart",
-        ),
-        Command(
-            "camera",
-            "play a video, a folder of frames or a rendered street as an RTSP camera",
-            module="walt_edge.commands.camera",
-            example="walt-edge camera --input street.mp4 --port 8554",
-        ),
-        Command(
-            "models",
-            "fetch optional models (face detector)",
-            module="walt_edge.commands.models",
-            example="walt-edge models pull centerface",
-        ),
-        Command(
-            "detect",
-            "amodal instances of an image, video or folder",
-            module="walt_edge.commands.detect",
-            example="walt-edge detect --model street.walt --input street.mp4 --out instances.json",
-        ),
-    ),
-)
+if TYPE_CHECKING:
+    from walt_edge.script import SCRIPT as SCRIPT
 
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(SCRIPT.main())
+    words = sys.argv[1:]
+    hide_passwords()
+    from walt_edge.script import SCRIPT
+
+    sys.exit(SCRIPT.main(words))
+
+
+def __getattr__(name: str) -> Any:
+    if name != "SCRIPT":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from walt_edge.script import SCRIPT
+
+    return SCRIPT

@@ -10,7 +10,7 @@ from typing import Literal
 from walt_edge.contract.clipart import Clip, Plate
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.messages import CropHeader, PlateHeader
-from walt_edge.privacy import SealedEnvelope
+from walt_edge.privacy.anonymiser import SealedEnvelope
 
 
 def write_images(folder: Path, sealed: Iterable[SealedEnvelope]) -> tuple[list[Clip], list[Plate]]:
@@ -19,7 +19,7 @@ def write_images(folder: Path, sealed: Iterable[SealedEnvelope]) -> tuple[list[C
     for one in sealed:
         header = one.envelope.header
         if isinstance(header, CropHeader):
-            clips.append(Clip(header=header, image=_write_image(folder, "crops", one)))
+            clips.append(Clip(header=header, image=_write_image(folder, "crops", one), crop=one.id))
         elif isinstance(header, PlateHeader):
             source: Literal["median", "frame"] = "frame" if header.samples == 1 else "median"
             image = _write_image(folder, "plates", one)

@@ -12,11 +12,10 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
+from walt_edge.contract.closing import Closing
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.files import write_whole
 from walt_edge.contract.topics import TopicError, check_name
@@ -24,6 +23,8 @@ from walt_edge.contract.topics import TopicError, check_name
 LOG = logging.getLogger(__name__)
 
 DEFAULT_PORT = 1883
+DEFAULT_CAMERA = "cam-1"
+"""What a camera is called that nobody named, on a device that no home knows."""
 _DEVICE_FILE = "device.json"
 _LOCK_FILE = "lock"
 
@@ -33,7 +34,7 @@ class HomeError(WaltError):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this agent is; the content of `device.json`.
+    """Who this agent is.
 
     Attributes:
         device: Globally unique id; never changes.
@@ -43,11 +44,27 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     device: str
     site: str = "home"
-    camera: str = "cam-1"
+    camera: str = DEFAULT_CAMERA
 
     def __post_init__(self) -> None:
         for what in ("device", "site", "camera"):
             check_name(getattr(self, what), what)
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `device.json`: a `Device` whose camera is there only if a person named it."""
+
+    device: str
+    site: str = "home"
+    camera: str | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        self.named(DEFAULT_CAMERA)
+
+    def named(self, unnamed: str) -> Device:
+        """Who this is; `unnamed` is what a camera without a name is called."""
+        camera = unnamed if isinstance(self.camera, msgspec.UnsetType) else self.camera
+        return Device(device=self.device, site=self.site, camera=camera)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +125,7 @@ class Endpoint:
         return f"{host}:{self.port}"
 
 
-class Home:
+class Home(Closing):
     """The agent's folder, held for this process until `close` or the process's end, however it ends.
 
     Attributes:
@@ -137,8 +154,13 @@ class Home:
                 f"another agent is using {path}: stop it, or give each agent a folder of its own with --home"
             ) from error
 
-    def device(self, site: str | None = None, camera: str | None = None) -> Device:
+    def device(self, site: str | None = None, camera: str | None = None, unnamed: str = DEFAULT_CAMERA) -> Device:
         """Who this agent is; made at the first call, names given here are kept for the next start.
+
+        Args:
+            site: The site's name.
+            camera: The camera's name.
+            unnamed: What the camera is called if no name was given, now or before; it is not kept.
 
         Raises:
             HomeError: `device.json` is malformed or cannot be written.
@@ -146,28 +168,44 @@ class Home:
         """
         path = self.path / _DEVICE_FILE
         known = self._read(path)
-        device = known or Device(device=f"walt-{secrets.token_hex(8)}")
+        device = known or _Kept(device=f"walt-{secrets.token_hex(8)}")
         given = {key: value for key, value in (("site", site), ("camera", camera)) if value is not None}
         device = msgspec.structs.replace(device, **given)
         if device != known:
             self._write(path, device)
-        return device
+        return device.named(unnamed)
+
+    def known(self) -> Device | None:
+        """Who this agent is, None before its first start; raises HomeError if `device.json` cannot be read."""
+        kept = self._read(self.path / _DEVICE_FILE)
+        return None if kept is None else kept.named(DEFAULT_CAMERA)
+
+    def adopt(self, device: str, site: str) -> Device:
+        """Has this agent be who home says it is, now and at every start.
+
+        Raises:
+            HomeError: It is another already, or `device.json` is malformed or cannot be written.
+            TopicError: A name cannot stand in a topic.
+        """
+        path = self.path / _DEVICE_FILE
+        known = self._read(path)
+        if known is not None and known.device != device:
+            raise HomeError(
+                f"{path} says that this device is {known.device}, its certificate says {device}: restore the file, "
+                "or enrol this device anew (walt-edge enroll)"
+            )
+        adopted = msgspec.structs.replace(known or _Kept(device=device), site=site)
+        if adopted != known:
+            self._write(path, adopted)
+        return adopted.named(DEFAULT_CAMERA)
 
     def close(self) -> None:
         """Lets go of the folder."""
         os.close(self._lock)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _read(self, path: Path) -> Device | None:
+    def _read(self, path: Path) -> _Kept | None:
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Device)
+            return msgspec.json.decode(path.read_bytes(), type=_Kept)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, TopicError) as error:
@@ -175,9 +213,9 @@ class Home:
                 f"{path} holds this device's id and cannot be read ({error}): restore it, or remove it for a new id"
             ) from error
 
-    def _write(self, path: Path, device: Device) -> None:
+    def _write(self, path: Path, device: _Kept) -> None:
         try:
             write_whole(path, msgspec.json.format(msgspec.json.encode(device), indent=1) + b"\n")
         except OSError as error:
             raise HomeError(f"cannot write {path}: {error.strerror}; free disk or give another --home") from error
-        LOG.info("this device is %s, site %s, camera %s", device.device, device.site, device.camera)
+        LOG.info("this device is %s, site %s", device.device, device.site)

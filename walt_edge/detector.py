@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,8 +23,8 @@ from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.predictions import Predictions, frame_instances
 from walt_edge.golden import difference
 from walt_edge.packaged import general_model
-from walt_edge.runtimes.network import look
-from walt_edge.runtimes.session import Device, SessionError
+from walt_edge.runtimes.network import Runtime, look, look_many
+from walt_edge.runtimes.session import Device, GpuOptions, SessionError
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 
 
@@ -42,13 +43,24 @@ class Detector:
         bundle: The model with all that belongs to it.
         device: Where it runs.
         threads: For one picture; None takes every core.
+        gpu: What a GPU may be asked.
+        runtime: What runs the model instead of ONNX Runtime, an engine for example; `device`, `threads` and `gpu` are
+            its affair then.
 
     Raises:
-        UsageError: ONNX Runtime is not installed.
+        UsageError: ONNX Runtime is not installed, or has not the device.
         BundleError: The model in the bundle cannot be run.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        gpu: GpuOptions | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
         self._manifest = bundle.manifest
         self._sha256 = bundle.sha256
         # The runtime keeps the model's bytes in its own way; only what is asked for later stays here.
@@ -56,28 +68,35 @@ class Detector:
             name: (bundle.files[name], bundle.files[answer_name(name)]) for name in bundle.manifest.golden
         }
         try:
-            self._network = WaltOnnx(
-                bundle.files[MODEL], size_wh=bundle.manifest.size_wh, device=device, threads=threads
+            self._runtime: Runtime = runtime or WaltOnnx(
+                bundle.files[MODEL], size_wh=bundle.manifest.size_wh, device=device, threads=threads, gpu=gpu
             )
         except SessionError as error:
             raise BundleError(f"the model in bundle {bundle.manifest.name} cannot be used: {error}") from error
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str] | None = None, *, device: Device = "auto", threads: int | None = None
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        gpu: GpuOptions | None = None,
     ) -> Self:
         """Opens a bundle that `walt-export` wrote.
 
         Args:
             path: The bundle's file; None takes the general model that comes with the package.
-            device: `auto` takes the GPU if ONNX Runtime has one, `cpu` never.
+            device: `auto` takes the GPU if it runs the model, `cpu` never; `cuda` and `tensorrt` insist on it.
             threads: For one picture; None takes every core.
+            gpu: What a GPU may be asked.
 
         Raises:
             BundleError: Missing, damaged, or its model cannot be run.
-            UsageError: ONNX Runtime is not installed.
+            UsageError: ONNX Runtime is not installed, or has not the device.
         """
-        return cls(Bundle.read(general_model() if path is None else Path(path)), device=device, threads=threads)
+        bundle = Bundle.read(general_model() if path is None else Path(path))
+        return cls(bundle, device=device, threads=threads, gpu=gpu)
 
     @property
     def manifest(self) -> BundleManifest:
@@ -91,8 +110,13 @@ class Detector:
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """What runs it, first choice first, as ONNX Runtime names it."""
-        return self._network.providers
+        """What runs it, first choice first."""
+        return self._runtime.providers
+
+    @property
+    def most_pictures(self) -> int:
+        """How many pictures are best looked at together here; 0 for any number."""
+        return self._runtime.most_pictures
 
     def predict(self, image_bgr: NDArray[np.uint8], *, score_threshold: float | None = None) -> AmodalInstances:
         """Amodal instances of one picture, best first.
@@ -108,7 +132,34 @@ class Detector:
         """
         _check_image(image_bgr)
         least = self._manifest.score_threshold if score_threshold is None else score_threshold
-        return look(self._network, image_bgr, size_wh=self._manifest.size_wh, score_threshold=least)
+        return look(self._runtime, image_bgr, size_wh=self._manifest.size_wh, score_threshold=least)
+
+    def predict_many(
+        self, images_bgr: Sequence[NDArray[np.uint8]], *, score_threshold: float | None = None
+    ) -> list[AmodalInstances]:
+        """Amodal instances of several pictures, of one moment of several cameras for example: as `predict` of each.
+
+        On a GPU, a bundle of which `manifest.pictures` is 0 (`walt-export --dynamic-batch`) looks at all of them
+        together; on a processor one after the other, which is faster there.
+
+        Args:
+            images_bgr: Each (H, W, 3) uint8, any sizes; they are left as they are.
+            score_threshold: As for `predict`.
+
+        Raises:
+            ImageError: One is no such picture.
+            SessionError: The runtime gives up.
+        """
+        for image in images_bgr:
+            _check_image(image)
+        least = self._manifest.score_threshold if score_threshold is None else score_threshold
+        return look_many(self._runtime, images_bgr, size_wh=self._manifest.size_wh, score_threshold=least)
+
+    def golden_pictures(self) -> list[NDArray[np.uint8]]:
+        """The golden pictures, decoded anew; raises GoldenError if there is none, or one is no picture."""
+        if not self._golden:
+            raise GoldenError(f"bundle {self._manifest.name} has no golden pictures: export it again")
+        return [_decode(name, picture) for name, (picture, _) in self._golden.items()]
 
     def check_golden(self) -> None:
         """Compares this runtime's answers to the golden pictures with those that came with the model.
@@ -119,11 +170,10 @@ class Detector:
         Raises:
             GoldenError: The first picture that disagrees, or there is none to compare.
         """
-        if not self._golden:
-            raise GoldenError(f"bundle {self._manifest.name} has no golden pictures: export it again")
-        for name, (picture, answer) in self._golden.items():
+        pictures = self.golden_pictures()
+        for picture, (name, (_, answer)) in zip(pictures, self._golden.items(), strict=True):
             expected = _read_answer(name, answer)
-            found = self.predict(_decode(name, picture))
+            found = self.predict(picture)
             words = difference(found, expected, score_threshold=self._manifest.score_threshold)
             if words:
                 raise GoldenError(

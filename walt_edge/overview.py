@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.masks import Mask, decode_rle
 from walt_edge.contract.messages import CropHeader, PlateHeader
-from walt_edge.privacy import AnonymisedImage, SealedEnvelope
+from walt_edge.privacy.anonymiser import AnonymisedImage, SealedEnvelope
 from walt_edge.vision.sightings import Sighting
 
 _Picture = NDArray[np.uint8]

@@ -1,9 +1,10 @@
 """A camera for demonstrations and tests: plays a video or a folder of frames by RTSP.
 
-The film is brought to H.264 access units once (packets of an H.264 video are taken as they are, everything else is
-encoded), and GStreamer's own server plays them from a process of the system's Python, where its bindings live.
+The film is brought to access units of one codec once (packets of a video that has it are taken as they are, all else
+is encoded), and GStreamer's own server plays them from a process of the system's Python, where its bindings live.
 Every client sees the film from its first frame, frame i at i/fps of the stream's time. At the end the stream ends;
-who asks again sees it again, unless `loop` (it never ends) or `once` (the server ends with its first film).
+who asks again sees it again, unless `loop` (it never ends) or `once` (the server ends with its first film). With
+`live` it is as at a real camera: the film goes on unseen, and who comes has to wait for the next keyframe.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 import av
 import numpy as np
@@ -31,10 +32,20 @@ from walt_edge.camera import Camera, CameraError, Frame
 from walt_edge.capture.files import STILLS_FPS, FolderCamera, VideoCamera
 from walt_edge.contract.errors import WaltError
 
+Codec = Literal["h264", "h265", "mjpeg"]
+# What turns a container's packets into access units. MJPEG is not among them: RTP carries few of its kinds.
+_UNITS_OF: dict[Codec, str] = {"h264": "h264_mp4toannexb", "h265": "hevc_mp4toannexb"}
 SYSTEM_PYTHON = "/usr/bin/python3"
 PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 START_S = 15.0
 CLOCK_HZ = 90_000  # RTP's clock for video
+_FASTEST = {"crf": "18", "preset": "veryfast", "tune": "zerolatency", "bf": "0"}
+# Of each codec the encoder, its pixels and its options: nothing reordered, so that each picture can be sent at once.
+_ENCODERS = {
+    "h264": ("libx264", "yuv420p", _FASTEST),
+    "h265": ("libx265", "yuv420p", _FASTEST | {"preset": "ultrafast", "x265-params": "log-level=none:pools=1"}),
+    "mjpeg": ("mjpeg", "yuvj420p", {"huffman": "default", "q": "4"}),  # RTP carries no tables of its own
+}
 _SCRIPT = Path(__file__).with_name("rtsp_server_gst.py")
 _log = logging.getLogger(__name__)
 
@@ -56,6 +67,8 @@ class RtspServer:
         fps: Rate that replaces the video's own times; folders default to 10.
         loop: Begin again at the end without the client noticing; the stream's time goes on.
         once: End the server when its first film has been played to the end, so that clients are refused then.
+        live: Play on whether or not anybody looks, in a loop: clients come in wherever the film is.
+        codec: How the pictures are compressed.
         host: Address to listen on.
 
     Attributes:
@@ -76,15 +89,17 @@ class RtspServer:
         fps: float | None = None,
         loop: bool = False,
         once: bool = False,
+        live: bool = False,
+        codec: Codec = "h264",
         host: str = "127.0.0.1",
     ) -> None:
         if not path.startswith("/"):
             raise RtspServerError(f"path '{path}' does not begin with /: write /{path}")
         with NamedTemporaryFile(prefix="walt-film-") as film:
-            index = _write_film(Path(source), film, fps)
+            index, size_wh = _write_film(Path(source), film, fps, codec)
             film.flush()
-            order = {"film": film.name, "index": index, "loop": loop, "once": once}
-            order |= {"host": host, "port": port, "path": path}
+            order: dict[str, Any] = {"film": film.name, "index": index, "codec": codec, "size_wh": size_wh}
+            order |= {"loop": loop, "once": once, "live": live, "host": host, "port": port, "path": path}
             # The server holds the film open from here on; its name can go.
             self._child, self.port = _start(order)
         self.frames = len(index)
@@ -120,54 +135,57 @@ class RtspServer:
         self.stop()
 
 
-def _write_film(source: Path, film: IO[bytes], fps: float | None) -> Index:
-    """Writes the access units of a video or folder one after another; returns their index."""
+def _write_film(source: Path, film: IO[bytes], fps: float | None, codec: Codec) -> tuple[Index, tuple[int, int]]:
+    """Writes the access units of a video or folder one after another; returns their index and the pictures' size."""
     if source.is_dir():
-        return _encoded(FolderCamera(source, fps=fps or STILLS_FPS), film)
+        return _encoded(FolderCamera(source, fps=fps or STILLS_FPS), film, codec)
     if not source.is_file():
         raise CameraError(f"{source} does not exist: give a video file or a folder of frames")
-    if fps is None and _is_h264(source):
-        return _copied(source, film)
-    return _encoded(VideoCamera(source, fps=fps), film)
+    if fps is None and codec in _UNITS_OF and _codec_of(source) == codec:
+        return _copied(source, film, codec)
+    return _encoded(VideoCamera(source, fps=fps), film, codec)
 
 
-def _is_h264(source: Path) -> bool:
+def _codec_of(source: Path) -> str:
+    """A video's codec, by this module's name of it; empty if it cannot be read, which reading it again reports."""
     try:
         with av.open(str(source)) as container:
-            return bool(container.streams.video) and container.streams.video[0].codec_context.name == "h264"
+            name = container.streams.video[0].codec_context.name if container.streams.video else ""
     except av.FFmpegError:
-        return False  # reading it again reports why
+        return ""
+    return "h265" if name == "hevc" else name
 
 
-def _copied(source: Path, film: IO[bytes]) -> Index:
-    """Takes the packets of an H.264 video as they are."""
+def _copied(source: Path, film: IO[bytes], codec: Codec) -> tuple[Index, tuple[int, int]]:
+    """Takes a video's packets as they are."""
     index: Index = []
     with av.open(str(source)) as container:
         stream = container.streams.video[0]
-        annex_b = av.BitStreamFilterContext("h264_mp4toannexb", stream)
+        size_wh = (stream.width, stream.height)
+        as_units = av.BitStreamFilterContext(_UNITS_OF[codec], stream)
         for packet in container.demux(stream):
-            for unit in annex_b.filter(packet if packet.size else None):
+            for unit in as_units.filter(packet if packet.size else None):
                 if unit.pts is not None and unit.time_base is not None:
                     index.append((round(unit.pts * unit.time_base * CLOCK_HZ), film.write(bytes(unit))))
     if not index:
         raise CameraError(f"{source} holds no frame with a time: convert it to MP4")
     first = min(ticks for ticks, _ in index)
-    return [(ticks - first, size) for ticks, size in index]
+    return [(ticks - first, size) for ticks, size in index], size_wh
 
 
-def _encoded(camera: Camera, film: IO[bytes]) -> Index:
+def _encoded(camera: Camera, film: IO[bytes], codec: Codec) -> tuple[Index, tuple[int, int]]:
     """Encodes frames so that each can be sent at once: no reordering, a keyframe a second."""
     index: Index = []
     with camera:
         width, height = camera.resolution_wh[0] & ~1, camera.resolution_wh[1] & ~1
-        encoder = _encoder(width, height, camera.fps)
+        encoder = _encoder(codec, width, height, camera.fps)
         for frame in tqdm(_frames(camera), desc="encoding the film", unit="frame", disable=None, leave=False):
             picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame.bgr[:height, :width]), format="bgr24")
             picture.pts, picture.time_base = round(frame.captured.media_time_s * CLOCK_HZ), encoder.time_base
             for packet in encoder.encode(picture):
                 index.append((packet.pts or 0, film.write(bytes(packet))))
         index += [(packet.pts or 0, film.write(bytes(packet))) for packet in encoder.encode(None)]
-    return index
+    return index, (width, height)
 
 
 def _frames(camera: Camera) -> Iterator[Frame]:
@@ -175,13 +193,14 @@ def _frames(camera: Camera) -> Iterator[Frame]:
         yield frame
 
 
-def _encoder(width: int, height: int, fps: float) -> VideoCodecContext:
-    encoder = av.CodecContext.create("libx264", "w")
+def _encoder(codec: Codec, width: int, height: int, fps: float) -> VideoCodecContext:
+    name, pixels, options = _ENCODERS[codec]
+    encoder = av.CodecContext.create(name, "w")
     assert isinstance(encoder, VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, pixels
     encoder.time_base = Fraction(1, CLOCK_HZ)
-    keyframe_every = str(max(1, round(fps or STILLS_FPS)))
-    encoder.options = {"crf": "18", "preset": "veryfast", "tune": "zerolatency", "bf": "0", "g": keyframe_every}
+    encoder.gop_size = max(1, round(fps or STILLS_FPS))  # a keyframe a second
+    encoder.options = options
     return encoder
 
 

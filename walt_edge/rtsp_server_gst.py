@@ -1,11 +1,13 @@
-"""Plays one stream of H.264 access units by RTSP; run by the system's Python, which has GStreamer's bindings.
+"""Plays one stream of access units by RTSP; run by the system's Python, which has GStreamer's bindings.
 
 Not a part of the package's imports: `walt_edge.rtsp_server` starts it as `/usr/bin/python3 rtsp_server_gst.py`
-and writes one line of JSON to its standard input: {"film", "index", "host", "port", "path", "loop", "once"}.
+and writes one line of JSON to its standard input:
+{"film", "index", "codec", "size_wh", "host", "port", "path", "loop", "once", "live"}.
 It answers with one line of JSON, {"port": N} or {"error": TEXT}, and ends when its standard input does.
 
 Every client gets the film from its first frame, with RTP times that count from it, so that nothing is missed and
-frame i is at i/fps whoever asks when. Only appsrc and rtph264pay are needed (plugins-base and plugins-good).
+frame i is at i/fps whoever asks when; unless the film is `live`, which plays whether or not anybody looks. Only
+appsrc and the codec's payloader are needed (plugins-base and plugins-good).
 """
 
 import json
@@ -13,9 +15,17 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 CLOCK_HZ = 90_000
+_UNITS = "stream-format=byte-stream,alignment=au"
+# Of each codec what its access units are, and which payloader takes them.
+CODECS = {
+    "h264": (f"video/x-h264,{_UNITS}", "rtph264pay", "aggregate-mode=zero-latency"),
+    "h265": (f"video/x-h265,{_UNITS}", "rtph265pay", "aggregate-mode=zero-latency"),
+    "mjpeg": ("image/jpeg,width={},height={}", "rtpjpegpay", ""),
+}
 
 
 def main() -> None:
@@ -33,7 +43,7 @@ def main() -> None:
         answer({"error": f"missing: {error}"})
         return
     Gst.init(None)
-    missing = [name for name in ("appsrc", "rtph264pay") if Gst.ElementFactory.find(name) is None]
+    missing = [name for name in ("appsrc", CODECS[order["codec"]][1]) if Gst.ElementFactory.find(name) is None]
     if missing:
         answer({"error": f"missing: {', '.join(missing)}"})
         return
@@ -44,14 +54,16 @@ def serve(order: dict[str, Any], glib: Any, gst: Any, rtsp: Any, rtsp_server: An
     """Binds, says which port, and plays."""
     loop = glib.MainLoop()
     film = Film(order["film"], order["index"])
+    began_s = time.monotonic()
     server = rtsp_server.RTSPServer()
     server.set_address(order["host"])
     server.set_service(str(order["port"]))
     factory = rtsp_server.RTSPMediaFactory()
+    caps, payloader, options = CODECS[order["codec"]]
+    caps = caps.format(*order["size_wh"])
     factory.set_launch(
-        "( appsrc name=film is-live=false format=time block=false max-bytes=4000000 "
-        "caps=video/x-h264,stream-format=byte-stream,alignment=au "
-        "! rtph264pay name=pay0 pt=96 aggregate-mode=zero-latency )"
+        f"( appsrc name=film is-live=false format=time block=false max-bytes=4000000 caps={caps} "
+        f"! {payloader} name=pay0 pt=96 {options} )"
     )
     factory.set_shared(False)
     factory.set_latency(0)
@@ -59,7 +71,9 @@ def serve(order: dict[str, Any], glib: Any, gst: Any, rtsp: Any, rtsp_server: An
 
     def configure(_factory: Any, media: Any) -> None:
         source = media.get_element().get_by_name("film")
-        player = Player(gst, source, film, loop=order["loop"])
+        player = Player(gst, source, film, loop=order["loop"] or order["live"])
+        if order["live"]:
+            player.join(time.monotonic() - began_s)
         source.connect("need-data", player.need)
         if order["once"]:
             media.connect("unprepared", lambda _media: player.ended and loop.quit())
@@ -97,6 +111,10 @@ class Film:
         pts_ns = -(-(ticks + rounds * self.length_ticks) * 1_000_000_000 // CLOCK_HZ)
         return pts_ns, os.pread(self.file, size, offset)
 
+    def number_at(self, passed_s: float) -> int:
+        """The access unit that is due by then; its pictures are taken to be evenly spaced."""
+        return int(passed_s * CLOCK_HZ * len(self.index) / self.length_ticks)
+
 
 class Player:
     """Feeds one client's appsrc, whose sink paces it."""
@@ -104,7 +122,13 @@ class Player:
     def __init__(self, gst: Any, source: Any, film: Film, *, loop: bool) -> None:
         self.gst, self.source, self.film, self.loop = gst, source, film, loop
         self.position = 0
+        self.first_pts_ns = 0
         self.ended = False
+
+    def join(self, passed_s: float) -> None:
+        """Begins where the film is by now, most likely between two keyframes; time begins at zero all the same."""
+        self.position = self.film.number_at(passed_s)
+        self.first_pts_ns, _ = self.film.unit(self.position)
 
     def need(self, _source: Any, _length: int) -> None:
         """Pushes the next access unit, or the end."""
@@ -114,7 +138,7 @@ class Player:
             return
         pts_ns, data = self.film.unit(self.position)
         buffer = self.gst.Buffer.new_wrapped(data)
-        buffer.pts = pts_ns
+        buffer.pts = max(0, pts_ns - self.first_pts_ns)
         self.position += 1
         self.source.emit("push-buffer", buffer)
 

@@ -12,6 +12,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tests.broker import Broker
+from tests.waiting import PATIENCE_S
 from walt_edge.contract.messages import Ack, AckState, encode_json
 from walt_edge.contract.topics import ROOT, DeviceTopics, EnvelopeTopic, TopicError
 
@@ -51,7 +52,7 @@ class ScriptedHome:
         self._client.on_message = self._on_message
         self._client.connect(self.broker.host, self.broker.port)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -59,7 +60,7 @@ class ScriptedHome:
         self._client.loop_stop()
 
     def publish(self, topic: str, payload: bytes) -> None:
-        self._client.publish(topic, payload, qos=1).wait_for_publish(10)
+        self._client.publish(topic, payload, qos=1).wait_for_publish(PATIENCE_S)
 
     def on(self, leaf: str) -> list[MQTTMessage]:
         """The messages on the topics that end in `leaf`."""

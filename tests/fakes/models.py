@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,14 @@ class ScriptedGoldenError(WaltError):
 class ScriptedModel:
     """Sees one person in every frame, unless its script says otherwise.
 
-    `golden`: "disagrees"; `predict`: "raises" or "slow" (after `begin` frames, 0 by default).
+    `golden`: "disagrees"; `predict`: "raises", "slow" or "moody", which raises on every third frame (after `begin`
+    frames, 0 by default).
     """
 
     manifest: BundleManifest
     sha256: str
     script: Mapping[str, Any]
+    most_pictures: int = 0
     looked: int = 0
     golden_checked: list[float] = field(default_factory=list)
     seen: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -44,6 +46,8 @@ class ScriptedModel:
         if self.looked > self.script.get("begin", 0):
             if self.script.get("predict") == "raises":
                 raise ValueError("the network gives up")
+            if self.script.get("predict") == "moody" and self.looked % 3 == 0:
+                raise ValueError("the network gives up now and then")
             if self.script.get("predict") == "slow":
                 end_s = time.perf_counter() + 0.012
                 while time.perf_counter() < end_s:
@@ -59,6 +63,9 @@ class ScriptedModel:
             (nothing,),
             (nothing,),
         )
+
+    def predict_many(self, images_bgr: Sequence[NDArray[np.uint8]], /) -> list[AmodalInstances]:
+        return [self.predict(image_bgr) for image_bgr in images_bgr]
 
     def check_golden(self) -> None:
         self.golden_checked.append(time.monotonic())

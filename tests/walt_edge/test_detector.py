@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.bundles import FILES, manifest
-from tests.detectors import PLACES, SIZE_WH, golden, model, picture, write_colour_bundle
+from tests.detectors import PLACES, SIZE_WH, Together, golden, model, picture, write_colour_bundle
 from walt_edge import Detector, packaged
 from walt_edge.contract.bundle import LICENCE, MODEL, Bundle, BundleError, write_bundle
 from walt_edge.contract.errors import UsageError
@@ -23,6 +23,8 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import decode_rle, encode_rle
 from walt_edge.contract.predictions import Predictions
 from walt_edge.detector import GoldenError, ImageError
+from walt_edge.runtimes.network import Candidates
+from walt_edge.runtimes.walt_onnx import WaltOnnx
 
 pytest.importorskip("onnxruntime")
 
@@ -103,6 +105,59 @@ def test_it_says_what_it_is(detector: Detector, bundle_path: Path) -> None:
     assert detector.manifest == bundle.manifest
     assert detector.sha256 == bundle.sha256
     assert detector.providers == ("CPUExecutionProvider",)
+
+
+@pytest.mark.parametrize("pictures", [1, 0])
+@pytest.mark.parametrize("runtime", [WaltOnnx, Together])
+def test_pictures_looked_at_together_are_answered_as_each_alone(
+    tmp_path: Path, pictures: int, runtime: type[WaltOnnx]
+) -> None:
+    bundle = Bundle.read(write_colour_bundle(tmp_path / "m.walt", pictures=pictures))
+    detector = Detector(bundle, runtime=runtime(bundle.files[MODEL], size_wh=SIZE_WH, device="cpu"))
+    images = [picture(0, 3), picture(), picture(1, scale=2), picture(0, 1, 2, scale=3), picture(3)[:, :200]]
+    detector.check_golden()
+    together = detector.predict_many(images)
+    assert [len(found) for found in together] == [2, 0, 1, 3, 1]
+    for image, found in zip(images, together, strict=True):
+        alone = detector.predict(image)
+        assert found.frame_wh == alone.frame_wh == (image.shape[1], image.shape[0])
+        np.testing.assert_array_equal(found.boxes_xyxy, alone.boxes_xyxy)
+        np.testing.assert_array_equal(found.scores, alone.scores)
+        np.testing.assert_array_equal(found.amodal_masks, alone.amodal_masks)
+    faint = [image // 3 for image in images]
+    assert [len(found) for found in detector.predict_many(faint)] == [0, 0, 0, 0, 0]
+    assert [len(found) for found in detector.predict_many(faint, score_threshold=0.1)] == [2, 0, 1, 3, 1]
+    assert detector.predict_many([]) == []
+    with pytest.raises(ImageError):
+        detector.predict_many([images[0], images[0][..., 0]])
+
+
+class Counted:
+    """A runtime that looks at two pictures at most, and notes how many it was given."""
+
+    providers = ("counting",)
+    most_pictures = 2
+
+    def __init__(self, network: bytes) -> None:
+        self._network = WaltOnnx(network, size_wh=SIZE_WH, device="cpu")
+        self.given: list[int] = []
+
+    def __call__(self, image: NDArray[np.uint8]) -> Candidates:
+        self.given.append(1)
+        return self._network(image)
+
+    def many(self, images_NHWC: NDArray[np.uint8]) -> list[Candidates]:
+        self.given.append(len(images_NHWC))
+        return self._network.many(images_NHWC)
+
+
+def test_a_runtime_is_given_no_more_pictures_than_it_takes(bundle_path: Path) -> None:
+    counted = Counted(model(pictures=0))
+    detector = Detector(Bundle.read(bundle_path), runtime=counted)
+    assert detector.providers == ("counting",)
+    images = [picture(index % 4) for index in range(5)]
+    assert [found.labels.tolist() for found in detector.predict_many(images)] == [[1], [1], [1], [2], [1]]
+    assert counted.given == [2, 2, 1]
 
 
 def test_threads_share_a_detector(detector: Detector) -> None:

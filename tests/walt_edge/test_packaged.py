@@ -7,12 +7,14 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
+from tests.detectors import Together
 from walt_edge.contract.bundle import MODEL, Bundle
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.detector import Detector
+from walt_edge.golden import difference
 from walt_edge.packaged import general_model
-from walt_edge.tracking import iou_matrix
+from walt_edge.watching.tracking import iou_matrix
 from walt_train.rwalt.dataset import render
 from walt_train.rwalt.street import Street, StreetConfig
 
@@ -33,6 +35,16 @@ def test_they_are_small_and_know_both_classes() -> None:
 
 def test_this_machine_answers_as_home_did(detector: Detector) -> None:
     detector.check_golden()
+
+
+def test_pictures_of_several_cameras_are_answered_together_as_each_alone(detector: Detector) -> None:
+    bundle = Bundle.read(general_model())
+    assert bundle.manifest.pictures == 0
+    network = Together(bundle.files[MODEL], size_wh=bundle.manifest.size_wh, device="cpu", threads=1)
+    pictures = detector.golden_pictures()[:3]
+    for picture, found in zip(pictures, Detector(bundle, runtime=network).predict_many(pictures), strict=True):
+        expected = detector.predict(picture)
+        assert difference(found, expected, score_threshold=bundle.manifest.score_threshold) == ""
 
 
 def test_what_stands_clearly_on_a_street_of_no_training_is_found(detector: Detector) -> None:

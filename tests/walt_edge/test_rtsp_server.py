@@ -17,7 +17,8 @@ from tests.films import number_of, numbered, write_film
 from tests.waiting import wait_for
 from walt_edge import rtsp_server
 from walt_edge.camera import CameraError
-from walt_edge.rtsp_server import RtspServer, RtspServerError
+from walt_edge.capture.rtsp import RtspCamera
+from walt_edge.rtsp_server import Codec, RtspServer, RtspServerError
 
 
 def _played(url: str, limit: int = 10_000) -> list[tuple[int | None, int]]:
@@ -66,6 +67,28 @@ def test_a_loop_goes_on_without_a_break_in_time(tmp_path: Path) -> None:
         seen = _played(server.url, limit=25)
     assert [number for _, number in seen] == [i % 10 for i in range(25)]
     assert [pts for pts, _ in seen[1:]] == [3600 * i for i in range(1, 25)]
+
+
+@pytest.mark.parametrize("codec", ["h265", "mjpeg"])
+def test_a_film_is_played_in_the_codec_that_is_asked_for(tmp_path: Path, codec: Codec) -> None:
+    film = write_film(tmp_path / "film.mp4", 15)
+    with RtspServer(film, codec=codec) as server:
+        with av.open(server.url, options={"rtsp_transport": "tcp", "probesize": "32"}, timeout=(5, 5)) as container:
+            assert container.streams.video[0].codec_context.name == {"h265": "hevc"}.get(codec, codec)
+        assert [number for _, number in _played(server.url)] == list(range(15))
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_who_comes_to_a_live_film_waits_for_its_next_keyframe(tmp_path: Path, codec: Codec) -> None:
+    film = write_film(tmp_path / "film.mp4", 300)
+    with RtspServer(film, live=True, codec=codec) as server:
+        first = []
+        for _ in range(2):
+            with RtspCamera(server.url) as camera:
+                frame = camera.read(timeout_s=5)
+                first.append(number_of(frame.bgr) - frame.index)
+    assert all(number % 25 == 0 for number in first), "a second's keyframe"
+    assert first[0] != first[1], "it went on in between"
 
 
 def test_once_refuses_a_second_play(tmp_path: Path) -> None:
@@ -123,6 +146,7 @@ def test_stopping_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_the_command_plays_until_it_is_interrupted(tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.mp4", 50)
     command = [str(Path(sys.executable).with_name("walt-edge")), "camera", "--input", str(film), "--port", "0"]
+    command += ["--codec", "h265", "--loop"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

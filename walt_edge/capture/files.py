@@ -15,8 +15,6 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 import numpy as np
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 from walt_edge.camera import CameraError, CameraStats, Frame
 from walt_edge.capture.clock import boot_id
 from walt_edge.capture.stills import find_stills, read_still
+from walt_edge.contract.closing import Closing
 from walt_edge.contract.messages import Clock, Moment
 
 STILLS_FPS = 10.0
@@ -34,7 +33,7 @@ _DATE = re.compile(r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)[T_ -]?(\d\d)[:_.-]?(\d\d)[:_
 _log = logging.getLogger(__name__)
 
 
-class _PlayedCamera:
+class _PlayedCamera(Closing):
     """What videos and folders share: counting, closing, and the moment of a frame."""
 
     def __init__(self, resolution_wh: tuple[int, int], fps: float, began_us: int, clock: Clock) -> None:
@@ -57,14 +56,6 @@ class _PlayedCamera:
 
     def close(self) -> None:
         """Nothing to end by default."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class VideoCamera(_PlayedCamera):

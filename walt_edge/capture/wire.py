@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import socket
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_MESSAGE_BYTES = 64 * 1024
+PAUSE_FIRST_S = 0.1  # between attempts, of the decoder and for another decoder: they double ...
+PAUSE_MOST_S = 2.0  # ... up to this
+SOFTWARE = "software"  # what decodes where no device does
+LEAVE = signal.SIGUSR1  # asks a decoder's process to say goodbye to the camera and end
 _Message = TypeVar("_Message", bound=msgspec.Struct)
 
 
@@ -27,7 +34,8 @@ class Order(msgspec.Struct, frozen=True):
         url: The camera, password included.
         transport: `tcp` or `udp`.
         open_s: How long connecting may take.
-        stall_s: How long the camera may send nothing.
+        stall_s: How long no picture may come.
+        hardware: What shall decode: `auto`, `off`, or a device.
         history: Where the decoder before this one had come.
     """
 
@@ -35,6 +43,7 @@ class Order(msgspec.Struct, frozen=True):
     transport: str
     open_s: float
     stall_s: float
+    hardware: str
     history: History
 
 
@@ -44,27 +53,27 @@ class History(msgspec.Struct, frozen=True):
     Attributes:
         received: Frames delivered.
         sessions: Connections that delivered a frame.
+        stalls: Connections that were given up because no picture came.
         media_time_s: Of the last frame.
         arrived_ns: Monotonic time of the last frame; 0 before the first.
     """
 
     received: int = 0
     sessions: int = 0
+    stalls: int = 0
     media_time_s: float = 0.0
     arrived_ns: int = 0
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Asks for the newest frame.
+    """Asks for the newest frame; the next one is asked only after the answer.
 
     Attributes:
-        serial: The answer repeats it; answers to questions given up earlier are dropped.
         after: Count of received frames that is known already; the answer waits for more.
         timeout_s: How long it waits.
         peek: Answer without the pixels, and at once when connecting has failed.
     """
 
-    serial: int
     after: int
     timeout_s: float
     peek: bool
@@ -74,22 +83,25 @@ class Answer(msgspec.Struct, frozen=True):
     """The newest frame's facts; its pixels are in the shared memory.
 
     Attributes:
-        serial: Of the question.
         fresh: Whether there was a frame newer than the question's `after`.
         resolution_wh: Of the frame; (0, 0) before the first.
         fps: As declared or measured; 0 if unknown.
         history: Up to this frame.
         working: False if the decoding thread has not moved for longer than any time limit allows.
-        problem: Why the last connection failed: a kind of `Problem` and a text, or "" and "".
+        problem: Why the last connection failed: `unreachable`, `refused`, `stalled` or `ended` and a text; both empty
+            while frames come.
+        device: What decodes: `software`, or a device's name.
+        notice: Why it is not the device that was wished for, or "".
     """
 
-    serial: int
     fresh: bool
     resolution_wh: tuple[int, int]
     fps: float
     history: History
     working: bool
     problem: tuple[str, str]
+    device: str
+    notice: str
 
 
 def send(connection: socket.socket, message: msgspec.Struct) -> None:
@@ -116,15 +128,29 @@ class Slot:
         self._descriptor = descriptor
         self._map: mmap.mmap | None = None
 
-    def write(self, bgr: NDArray[np.uint8]) -> None:
-        """Puts an (H, W, 3) picture into the slot."""
-        if os.fstat(self._descriptor).st_size < bgr.nbytes:
-            os.ftruncate(self._descriptor, bgr.nbytes)
-        view = np.frombuffer(self._mapped(bgr.nbytes), dtype=np.uint8, count=bgr.nbytes)
-        np.copyto(view.reshape(bgr.shape), bgr)
+    def write(self, lines: memoryview, line_nbytes: int, resolution_wh: tuple[int, int]) -> None:
+        """Puts a picture into the slot.
+
+        Args:
+            lines: (H, line_nbytes) bytes: lines of W blue, green and red bytes, each padded to `line_nbytes`.
+            line_nbytes: From the beginning of a line to that of the next.
+            resolution_wh: Of the picture.
+        """
+        width, height = resolution_wh
+        count, used = width * height * 3, width * 3
+        if os.fstat(self._descriptor).st_size < count:
+            os.ftruncate(self._descriptor, count)
+        with memoryview(self._mapped(count)) as view:
+            if line_nbytes == used:
+                view[:count] = lines[:count]
+                return
+            for row in range(height):
+                view[row * used : (row + 1) * used] = lines[row * line_nbytes : row * line_nbytes + used]
 
     def read(self, resolution_wh: tuple[int, int]) -> NDArray[np.uint8]:
         """A read-only copy of the picture in the slot."""
+        import numpy as np  # the decoder's process does without
+
         width, height = resolution_wh
         count = width * height * 3
         view = np.frombuffer(self._mapped(count), dtype=np.uint8, count=count)

@@ -23,15 +23,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8554, help="TCP port, 0 for a free one (default: %(default)s)")
     parser.add_argument("--path", default="/street", help="path of the stream (default: %(default)s)")
     parser.add_argument("--fps", type=float, help="frames a second (default: the video's own; 10 for a folder)")
+    parser.add_argument(
+        "--codec", default="h264", choices=("h264", "h265", "mjpeg"), help="how to compress (default: %(default)s)"
+    )
     ends = parser.add_mutually_exclusive_group()
     ends.add_argument("--loop", action="store_true", help="begin again at the end without a break")
+    ends.add_argument("--live", action="store_true", help="play on whether or not anybody looks, as a camera does")
     ends.add_argument("--once", action="store_true", help="stop when the film has been played to its end")
 
 
 def run(args: argparse.Namespace) -> int:
     """Plays until Ctrl-C (exit 130), or to the end of the film with --once."""
     server = RtspServer(
-        args.input, args.port, args.path, fps=args.fps, loop=args.loop, once=args.once, host=args.host
+        args.input,
+        args.port,
+        args.path,
+        fps=args.fps,
+        loop=args.loop,
+        once=args.once,
+        live=args.live,
+        codec=args.codec,
+        host=args.host,
     )
     with server:
         sys.stdout.write(f"{server.url}\n")

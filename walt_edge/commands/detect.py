@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if pictures is not None and not _is_image(source):
         pictures.learn(_with_bar(_beginning(source), "learning the background"))
     frames = [_looked_at(detector, pictures, shot) for shot in _with_bar(_shots(source), "looking")]
+    if pictures is not None:
+        pictures.finish()
     if not frames:
         raise CameraError(f"{args.input} has no frame: give a longer video")
     write_predictions(

@@ -16,11 +16,11 @@ from walt_edge.clip_folder import write_images
 from walt_edge.contract.clipart import Clip, ClipArt, Plate, write_clipart
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.topics import check_name
-from walt_edge.faces import find_faces
 from walt_edge.overview import Overview
-from walt_edge.privacy import Anonymiser
+from walt_edge.privacy.anonymiser import Anonymiser
+from walt_edge.privacy.faces import find_faces
 from walt_edge.runtimes import Teacher
-from walt_edge.watcher import Watcher
+from walt_edge.watching.watcher import Watcher
 
 _READ_TIMEOUT_S = 30.0
 _PREPARE_S = 120.0
@@ -60,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
         if step.image is not None:
             overview.offer(step.image, step.sightings)
         count, frame_wh = count + 1, (frame.bgr.shape[1], frame.bgr.shape[0])
+    for step in watcher.drain():
+        if step.image is not None:
+            overview.offer(step.image, step.sightings)
     sealed += watcher.finish()
     _check_any(args, watcher, count)
     clips, plates = write_images(args.out, sealed)

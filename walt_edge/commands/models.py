@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from walt_edge.contract.errors import WaltError
-from walt_edge.faces import CENTERFACE_FILE, CENTERFACE_SHA256, models_folder
+from walt_edge.privacy.faces import CENTERFACE_FILE, CENTERFACE_SHA256, models_folder
 
 _log = logging.getLogger(__name__)
 

@@ -27,6 +27,9 @@ SUFFIX = ".walt"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 LICENCE = "licence.txt"
+TENSORRT_MODEL = "tensorrt/model.onnx"
+"""The graph as TensorRT's parser takes it, and how an engine is built of it: both or neither."""
+TENSORRT_RECIPE = "tensorrt/build.json"
 MAX_BUNDLE_BYTES = 1 << 30
 MAX_MANIFEST_BYTES = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -34,6 +37,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
 FileName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)?\.[a-z0-9]+\Z", max_length=100)]
+Positive = Annotated[float, Meta(gt=0.0)]
 Side = Annotated[int, Meta(ge=32, le=4096)]
 Precision = Literal["float32", "float16", "int8"]
 """How weights are stored; int8 is also how most of the network computes."""
@@ -68,6 +72,18 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return (self.data_sha256, *self.started)
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a model may need on a device that is to take it; None leaves it to the device.
+
+    Attributes:
+        latency_ms: The longest that a picture may take, at the 99th percentile.
+        memory_mb: The most that it may add to a process.
+    """
+
+    latency_ms: Positive | None = None
+    memory_mb: Positive | None = None
+
+
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is in a bundle.
 
@@ -90,6 +106,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         files: sha256 of every file but the manifest.
         walt_version: What wrote it.
         versions: Of the packages that it was made with, by name.
+        limits: What it may need; not written where nothing was promised, so that older agents read it.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=40, pattern=r"\A[A-Za-z0-9_.-]+\Z")]
@@ -110,7 +127,13 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     files: dict[FileName, Sha256]
     walt_version: str
     versions: dict[str, str]
+    limits: Limits | msgspec.UnsetType = msgspec.UNSET
     format: int = FORMAT
+
+    @property
+    def promised(self) -> Limits:
+        """Its limits; none of them where nothing was promised."""
+        return Limits() if self.limits is msgspec.UNSET else self.limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +186,8 @@ class Bundle:
             wrong = sorted(name for name, _ in hashes.items() ^ manifest.files.items())
             raise BundleError(f"damaged: {wrong[0]} is not what the manifest says; export or fetch it again")
         members = {MODEL, LICENCE, *manifest.golden, *(answer_name(name) for name in manifest.golden)}
+        if {TENSORRT_MODEL, TENSORRT_RECIPE} & set(files):
+            members |= {TENSORRT_MODEL, TENSORRT_RECIPE}
         for name in sorted(members - set(files)):
             raise BundleError(f"incomplete: {name} is not in it; export it again")
         for name in sorted(set(files) - members):

@@ -47,6 +47,7 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
         confidence: Calibrated probability that nothing hides a part of it; None where nobody calibrated.
         keypoints: Named by their order, as (x, y, visibility): pixels of the frame, 2 seen, 1 hidden, 0 unknown.
         cuboid: Its 3D box.
+        crop: Id of the envelope that it came in, so that what is made of it can be traced; "" where nobody knows.
     """
 
     header: CropHeader
@@ -55,6 +56,7 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     confidence: Unit | None = None
     keypoints: list[tuple[float, float, int]] | None = None
     cuboid: Cuboid | None = None
+    crop: str = ""
 
 
 class Plate(msgspec.Struct, frozen=True, kw_only=True):

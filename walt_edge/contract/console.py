@@ -17,8 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType, ModuleType
+from typing import NoReturn
 
 from walt_edge.contract.errors import UsageError, WaltError
+from walt_edge.contract.redaction import RedactingFormatter, redact
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Script:
         try:
             return self._dispatch(words)
         except WaltError as error:
-            print(f"{self.prog}: {error}", file=sys.stderr)
+            print(f"{self.prog}: {redact(str(error))}", file=sys.stderr)
             return error.exit_code
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
@@ -91,7 +95,9 @@ class Script:
         try:
             module = importlib.import_module(command.module)
             arguments = self._parser(command, module).parse_args(words)
-            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            handler = logging.StreamHandler()
+            handler.setFormatter(RedactingFormatter(_LOG_FORMAT))
+            logging.basicConfig(level=logging.INFO, handlers=[handler])
             signal.signal(signal.SIGTERM, _interrupt)
             status: int = module.run(arguments)
         except ModuleNotFoundError as error:
@@ -104,7 +110,7 @@ class Script:
         return status
 
     def _parser(self, command: Command, module: ModuleType) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(
+        parser = _Parser(
             prog=f"{self.prog} {command.name}",
             description=command.summary,
             epilog=f"example:\n  {command.example}" if command.example else None,
@@ -121,6 +127,13 @@ class Script:
             lines.append(f"  {command.name:<{width}}  {command.summary}{note}")
         lines += ["", f"`{self.prog} COMMAND --help` shows a command's options and an example."]
         return "\n".join(lines)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Repeats what it does not understand without the password in it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redact(message))
 
 
 def _version() -> str:

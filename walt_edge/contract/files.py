@@ -25,6 +25,21 @@ def write_whole(path: Path, data: bytes) -> Path:
         raise
 
 
+def write_private(path: Path, data: bytes) -> Path:
+    """As `write_whole`, and never readable by others than the owner, not even for a moment."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        return put_in_place(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
 def put_in_place(partial: Path, path: Path) -> Path:
     """Flushes a file that is written, gives it its name, and flushes the name; returns `path`."""
     flush(partial)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,8 @@ from msgspec import Meta
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import MaskError, Rle, rle_area
+from walt_edge.contract.telemetry import SpoolCounts as SpoolCounts
+from walt_edge.contract.telemetry import Telemetry as Telemetry
 from walt_edge.contract.topics import Kind, TopicError, check_name
 
 SCHEMA_VERSION: Final = 1
@@ -31,6 +33,7 @@ Pixels = Annotated[int, Meta(ge=0, le=MAX_SIDE_PX)]
 # Databases hold signed 64-bit numbers.
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Micros = Count
+_Small = TypeVar("_Small", bound=msgspec.Struct)
 
 
 class EnvelopeError(WaltError):
@@ -100,6 +103,8 @@ class CropHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         mask: The object's mask, in the coordinates and size of the image.
         plate: Id (sha256) of the plate it was seen before, or "" before the first plate was sent.
         holdout: Marked at the edge: judges, never trains.
+        filled: What of the image the anonymiser covered, in whatever way; None where nothing is, or the device does
+            not tell. A soft fill cannot be told by its colour.
     """
 
     origin: Origin
@@ -116,6 +121,7 @@ class CropHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     mask: Rle
     plate: Annotated[str, Meta(max_length=64, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
     holdout: bool
+    filled: Rle | None = None
 
 
 class PlateHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="plate"):
@@ -236,6 +242,8 @@ def _check_crop(header: CropHeader, width: int, height: int) -> None:
         raise EnvelopeError("the stationary interval ends before it begins")
     if _check_mask(header.mask, width, height) == 0:
         raise EnvelopeError("the mask is empty")
+    if header.filled is not None:
+        _check_mask(header.filled, width, height)
 
 
 def _check_mask(mask: Rle, width: int, height: int) -> int:
@@ -270,13 +278,17 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """Retained: what this device is."""
+    """Retained: what this device is.
+
+    `camera` is its first camera, `cameras` all of them where there are several.
+    """
 
     version: str
     camera: str
     machine: str
     python: str
     anonymiser: str
+    cameras: tuple[str, ...] = ()
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -299,9 +311,10 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         release: What runs; 0 = no model, the eyes without weights.
         sha256: Of its bundle, or "".
-        state: `active`: what was desired runs; `updating`; `refused`: it stays with `release`, and `reason` says why.
+        state: `active`: what was desired runs for good; `updating`: it is on its way, or runs on probation (`release`
+            is `desired` then); `refused`: it stays with `release`, and `reason` says why.
         desired: The release that `state` speaks of; 0 if none was ever asked for.
-        reason: Why it was refused, one line.
+        reason: Why it was refused or taken back, that it is on probation, or why it runs without an engine: one line.
     """
 
     release: Count
@@ -311,67 +324,45 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(max_length=500)] = ""
 
 
-class SpoolCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Persisted with the spool; accepted = acked + dropped + rejected + depth, always."""
+class Resend(msgspec.Struct, frozen=True, kw_only=True):
+    """Retained: home lost what it stored since then, and wants again what the device still holds of it.
 
-    accepted: int = 0
-    acked: int = 0
-    dropped: int = 0
-    rejected: int = 0
-    depth: int = 0
-    bytes: int = 0
-
-
-class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
-    """How the agent is doing. Counts are since its start; times in milliseconds.
-
-    `model_release` is 0 and `infer_ms_p50` 0.0 while no model looks.
+    Attributes:
+        since_utc_us: Microseconds since 1970, UTC.
+        nonce: Names this request; a device follows each once.
     """
 
-    boot_id: str
-    utc_us: int
-    uptime_s: float
-    frames_received: int
-    frames_processed: int
-    frames_skipped: int
-    frame_age_ms_p50: float
-    frame_age_ms_p99: float
-    step_ms_p50: float
-    step_ms_p99: float
-    camera_reconnects: int
-    anonymiser_failures: int
-    objects_seen: int
-    crops_chosen: int
-    rejected_by_reason: dict[str, int]
-    spool: SpoolCounts
-    model_release: int = 0
-    infer_ms_p50: float = 0.0
+    since_utc_us: Micros
+    nonce: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
 
 
-def encode_json(message: Ack | Status | Info | Telemetry | Desired | Reported) -> bytes:
+def encode_json(message: Ack | Status | Info | Telemetry | Desired | Reported | Resend) -> bytes:
     """The JSON bytes of a small message."""
     return msgspec.json.encode(message)
 
 
 def decode_ack(data: bytes) -> Ack:
     """Decodes an acknowledgement; raises EnvelopeError if it is none."""
-    try:
-        return msgspec.json.decode(data, type=Ack)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EnvelopeError(f"not an acknowledgement: {error}") from error
+    return _decoded(data, Ack, "an acknowledgement")
 
 
 def decode_desired(data: bytes) -> Desired:
     """Decodes a desired model; raises EnvelopeError if it is none."""
-    try:
-        return msgspec.json.decode(data, type=Desired)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EnvelopeError(f"not a desired model: {error}") from error
+    return _decoded(data, Desired, "a desired model")
+
+
+def decode_resend(data: bytes) -> Resend:
+    """Decodes a request to send again; raises EnvelopeError if it is none."""
+    return _decoded(data, Resend, "a request to send again")
 
 
 def decode_reported(data: bytes) -> Reported:
     """Decodes a report of what runs; raises EnvelopeError if it is none."""
+    return _decoded(data, Reported, "a report")
+
+
+def _decoded(data: bytes, kind: type[_Small], what: str) -> _Small:
     try:
-        return msgspec.json.decode(data, type=Reported)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EnvelopeError(f"not a report: {error}") from error
+        raise EnvelopeError(f"not {what}: {error}") from error

@@ -1,7 +1,7 @@
 """MQTT topics. One place writes them and one place reads them.
 
 ```
-walt/v1/{site}/{device}/status|info|telemetry|desired|reported
+walt/v1/{site}/{device}/status|info|telemetry|desired|reported|resend
 walt/v1/{site}/{device}/crop|plate|frame/{sha256}
 walt/v1/{site}/{device}/ack/{sha256}
 ```
@@ -57,6 +57,14 @@ class DeviceTopics:
         check_name(self.site, "site")
         check_name(self.device, "device")
 
+    @classmethod
+    def parse(cls, text: str) -> DeviceTopics:
+        """Parses SITE/DEVICE, as the agent logs it at its start; raises TopicError."""
+        site, slash, device = text.partition("/")
+        if not slash:
+            raise TopicError(f"'{text[:200]}' is not SITE/DEVICE, as the agent logs it at its start")
+        return cls(site, device)
+
     def _under(self, leaf: str) -> str:
         return f"{ROOT}/{self.site}/{self.device}/{leaf}"
 
@@ -84,6 +92,11 @@ class DeviceTopics:
     def reported(self) -> str:
         """Retained: the model that runs here."""
         return self._under("reported")
+
+    @property
+    def resend(self) -> str:
+        """Retained: since when home wants again what it had acknowledged. Written by home alone."""
+        return self._under("resend")
 
     def envelope(self, kind: Kind, sha256: str) -> str:
         """QoS 1: where the envelope with this hash is published."""
@@ -118,6 +131,21 @@ class EnvelopeTopic:
         if kind not in {k.value for k in Kind} or not _SHA256.fullmatch(sha256):
             raise TopicError(f"'{topic[:200]}' does not end in crop|plate|frame and a sha256")
         return cls(check_name(site, "site"), check_name(device, "device"), Kind(kind), sha256)
+
+
+STATUSES = f"{ROOT}/+/+/status"
+"""Subscription to the status of every device."""
+
+TOLD = tuple(f"{ROOT}/+/+/{leaf}" for leaf in ("status", "info", "reported", "telemetry"))
+"""Subscriptions to all that devices tell of themselves."""
+
+
+def device_of(topic: str) -> DeviceTopics:
+    """The device that a topic is of; raises TopicError if it is of none."""
+    parts = topic.split("/")
+    if len(parts) < 5 or "/".join(parts[:2]) != ROOT:
+        raise TopicError(f"'{topic[:200]}' does not begin with {ROOT}/SITE/DEVICE/")
+    return DeviceTopics(parts[2], parts[3])
 
 
 def subscriptions(group: str) -> list[str]:

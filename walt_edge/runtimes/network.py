@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,21 @@ class Network(Protocol):
         """Looks at one (H, W, 3) uint8 BGR picture of the network's size."""
 
 
+class Runtime(Network, Protocol):
+    """A network opened on a device: ONNX Runtime on any provider, or a TensorRT engine."""
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """What runs it, first choice first."""
+
+    @property
+    def most_pictures(self) -> int:
+        """How many pictures it is best given together; 0 for any number."""
+
+    def many(self, images_NHWC: NDArray[np.uint8]) -> list[Candidates]:
+        """Looks at (B, H, W, 3) uint8 BGR pictures of the network's size, `most_pictures` at most."""
+
+
 def look(
     network: Network, image_bgr: NDArray[np.uint8], *, size_wh: tuple[int, int], score_threshold: float
 ) -> AmodalInstances:
@@ -67,3 +83,42 @@ def look(
     picture, scale = letterbox(image_bgr, (height, width))
     frame_wh = (image_bgr.shape[1], image_bgr.shape[0])
     return network(picture).instances(scale=scale, frame_wh=frame_wh, score_threshold=score_threshold)
+
+
+def look_many(
+    runtime: Runtime, images_bgr: Sequence[NDArray[np.uint8]], *, size_wh: tuple[int, int], score_threshold: float
+) -> list[AmodalInstances]:
+    """As `look`, for pictures of any sizes, as many together as the runtime takes.
+
+    Args:
+        runtime: What looks.
+        images_bgr: Each (H, W, 3) uint8.
+        size_wh: The network's input, pixels.
+        score_threshold: What scores less is left out.
+
+    Raises:
+        InstancesError: The network's answer contradicts itself.
+    """
+    width, height = size_wh
+    most = runtime.most_pictures or max(1, len(images_bgr))
+    found: list[AmodalInstances] = []
+    for start in range(0, len(images_bgr), most):
+        together = images_bgr[start : start + most]
+        boxed = [letterbox(image, (height, width)) for image in together]
+        pictures = [picture for picture, _ in boxed]
+        answers = [runtime(pictures[0])] if len(boxed) == 1 else runtime.many(np.stack(pictures))
+        for image, (_, scale), answer in zip(together, boxed, answers, strict=True):
+            frame_wh = (image.shape[1], image.shape[0])
+            found.append(answer.instances(scale=scale, frame_wh=frame_wh, score_threshold=score_threshold))
+    return found
+
+
+def by_picture(values: Sequence[NDArray[Any]], pictures: NDArray[np.int64], count: int) -> list[Candidates]:
+    """Splits what a network gave for several pictures.
+
+    Args:
+        values: Boxes, scores, labels and maps of all of them.
+        pictures: (N,) whose each is, 0..count - 1.
+        count: Of pictures.
+    """
+    return [Candidates(*(value[pictures == index] for value in values)) for index in range(count)]

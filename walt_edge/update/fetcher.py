@@ -16,7 +16,7 @@ import urllib3
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient import FetcherInterface
 
-from walt_edge.camera import redact
+from walt_edge.contract.redaction import redact
 from walt_edge.update.errors import CancelledError, UnreachableError
 
 _CHUNK_BYTES = 1 << 16
@@ -46,6 +46,7 @@ class Fetcher(FetcherInterface):
         limits: Times.
         ca: A certificate authority's file instead of the system's.
         is_cancelled: Asked between any two pieces of a download.
+        note: Told of every piece how many bytes it has.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Fetcher(FetcherInterface):
         limits: FetchLimits | None = None,
         ca: Path | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
+        note: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
         self._folder = folder
+        self._note = note
         self._limits = limits or FetchLimits()
         self._is_cancelled = is_cancelled
         limited = urllib3.Timeout(connect=self._limits.connect_s, read=self._limits.silence_s)
@@ -96,6 +99,7 @@ class Fetcher(FetcherInterface):
                     raise DownloadHTTPError(f"{redact(url)} answers {response.status}", response.status)
                 # One read at a time: a server that drips must not hold us beyond the deadline.
                 while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
+                    self._note(len(chunk))
                     if self._is_cancelled():
                         raise CancelledError("not wanted any more")
                     if time.monotonic() > deadline_s:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from walt_edge.contract.bundle import BundleManifest
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.messages import Desired
+from walt_edge.update.probation import Figures, LookLog
 
 LOG = logging.getLogger(__name__)
 
@@ -30,8 +31,12 @@ class Model(Protocol):
     def sha256(self) -> str:
         """Of its bundle."""
 
-    def predict(self, image_bgr: NDArray[np.uint8], /) -> AmodalInstances:
-        """Amodal instances of an (H, W, 3) uint8 picture."""
+    @property
+    def most_pictures(self) -> int:
+        """How many pictures it is best given together; 0 for any number."""
+
+    def predict_many(self, images_bgr: Sequence[NDArray[np.uint8]], /) -> list[AmodalInstances]:
+        """Amodal instances of (H, W, 3) uint8 pictures, in their order."""
 
     def check_golden(self) -> None:
         """Raises WaltError if this machine answers the golden pictures otherwise than they were answered at home."""
@@ -44,12 +49,14 @@ class Fitted:
     Attributes:
         model: The model.
         wish: The release it is.
-        golden_ms: Median time of a golden picture on this machine.
+        golden_ms: Median time of a golden picture on this machine; 0 if nobody knows.
+        is_engine: Whether an engine that was built here runs it.
     """
 
     model: Model
     wish: Desired
     golden_ms: float
+    is_engine: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +66,7 @@ class Look:
     Attributes:
         release: The model's release number.
         instances: What it saw; empty if it failed on this frame.
-        took_ms: How long it took.
+        took_ms: How long it took; of frames that were looked at together, each its share.
     """
 
     release: int
@@ -103,6 +110,7 @@ class ModelHolder:
         self._current: Fitted | None = None
         self._offer: Offer | None = None
         self._bad_in_a_row = 0
+        self._log = LookLog()
         self.on_put_down: Callable[[Fitted, str], None] = lambda fitted, reason: None
 
     @property
@@ -115,6 +123,12 @@ class ModelHolder:
     def current(self) -> Fitted | None:
         """The current model."""
         return self._current
+
+    @property
+    def most_pictures(self) -> int:
+        """How many frames the current model is best given together; 0 for any number."""
+        current = self._current
+        return current.model.most_pictures if current else 0
 
     @property
     def is_offered(self) -> bool:
@@ -143,7 +157,13 @@ class ModelHolder:
                 return
             self._current = offer.fitted
             self._bad_in_a_row = 0
+            self._log = LookLog()
             offer.taken.set()
+
+    def figures(self) -> Figures:
+        """How the current model does; of none, nothing."""
+        with self._lock:
+            return self._log.figures()
 
     def look(self, bgr: NDArray[np.uint8]) -> Look | None:
         """What the current model makes of a frame; None without a model. Never raises.
@@ -151,31 +171,46 @@ class ModelHolder:
         Args:
             bgr: (H, W, 3) uint8.
         """
+        looks = self.look_many([bgr])
+        return looks[0] if looks else None
+
+    def look_many(self, images_bgr: Sequence[NDArray[np.uint8]], /) -> list[Look] | None:
+        """What the current model makes of frames, looked at together; None without a model. Never raises.
+
+        Args:
+            images_bgr: Each (H, W, 3) uint8, of any sizes.
+        """
         current = self._current
         if current is None:
             return None
         start_s = time.perf_counter()
         try:
-            instances, trouble = current.model.predict(bgr), ""
+            found, trouble = current.model.predict_many(images_bgr), ""
         except Exception as error:
             # A boundary: a model is data from elsewhere, and whatever it does, the agent goes on watching.
-            instances = AmodalInstances.empty((bgr.shape[1], bgr.shape[0]))
+            found = [AmodalInstances.empty((bgr.shape[1], bgr.shape[0])) for bgr in images_bgr]
             trouble = f"it fails: {error}" if str(error) else f"it fails: {type(error).__name__}"
             if self._bad_in_a_row == 0:
                 LOG.exception("release %d fails on a frame; watching on", current.wish.release)
-        took_ms = 1e3 * (time.perf_counter() - start_s)
-        self._judge(current, took_ms, trouble)
-        return Look(current.wish.release, instances, took_ms)
+        took_ms = 1e3 * (time.perf_counter() - start_s) / max(1, len(images_bgr))
+        self._judge(current, [None if trouble else len(one) for one in found], took_ms, trouble)
+        return [Look(current.wish.release, one, took_ms) for one in found]
 
-    def _judge(self, current: Fitted, took_ms: float, trouble: str) -> None:
+    def _judge(self, current: Fitted, things: Sequence[int | None], took_ms: float, trouble: str) -> None:
+        """Counts frames, and puts a model down that fails or is slow too often in a row."""
         limit_ms = max(self._patience.slow_factor * current.golden_ms, self._patience.slow_ms)
-        if not trouble and took_ms > limit_ms:
+        if not trouble and current.golden_ms and took_ms > limit_ms:
             trouble = f"it takes {took_ms:.0f} ms a frame, its golden pictures {current.golden_ms:.1f} ms"
-        self._bad_in_a_row = self._bad_in_a_row + 1 if trouble else 0
-        if self._bad_in_a_row < self._patience.frames:
-            return
-        self._bad_in_a_row = 0
-        self._current = None
+        with self._lock:
+            if self._current is not current:
+                return
+            for count in things:
+                self._log.note(took_ms, count)
+            self._bad_in_a_row = self._bad_in_a_row + len(things) if trouble else 0
+            if self._bad_in_a_row < self._patience.frames:
+                return
+            self._bad_in_a_row = 0
+            self._current = None
         reason = f"put down after {self._patience.frames} frames in a row: {trouble}"
         LOG.error("release %d is %s", current.wish.release, reason)
         self.on_put_down(current, reason)

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,18 +24,20 @@ from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import Updater, UpdaterConfig
 
-from walt_edge.camera import redact
 from walt_edge.contract.bundle import MAX_BUNDLE_BYTES
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.files import flush, write_whole
 from walt_edge.contract.messages import Desired
+from walt_edge.contract.redaction import redact
 from walt_edge.update.errors import NotNowError, RefusedError, UnreachableError, UpdateError
 from walt_edge.update.fetcher import Fetcher, FetchLimits
+from walt_edge.update.time_floor import TimeFloor
 
 LOG = logging.getLogger(__name__)
 
 _PINNED = "trusted-root.json"
 _METADATA = "metadata"
+_TIME = "time.json"
 _LIMITS = UpdaterConfig(max_root_rotations=64, max_delegations=0)
 _WHAT_IS_WRONG: tuple[tuple[type[Exception], str], ...] = (
     (
@@ -58,6 +61,10 @@ class Trust:
         root: The root to pin at the first start; later starts need none.
         ca: A certificate authority's file for HTTPS instead of the system's.
         limits: Times of a download.
+        floor: What time it is at least; None keeps one in `folder`.
+
+    Attributes:
+        fetched_bytes: What was received since the start, metadata and what was given up included.
 
     Raises:
         UsageError: The URL is none, or there is no root to trust.
@@ -71,6 +78,7 @@ class Trust:
         root: Path | None = None,
         ca: Path | None = None,
         limits: FetchLimits | None = None,
+        floor: TimeFloor | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -82,6 +90,8 @@ class Trust:
         self._ca = ca
         self._limits = limits
         self._pinned = _pin(folder, root)
+        self._floor = floor or TimeFloor(folder / _TIME)
+        self.fetched_bytes = 0
 
     def fetch(self, wish: Desired, into: Path, is_cancelled: Callable[[], bool] = lambda: False) -> None:
         """Brings the bundle that is wished for, if the signed metadata knows it as the wish has it.
@@ -99,8 +109,8 @@ class Trust:
             CancelledError: Not wanted any more.
         """
         with _explained(redact(self._url)):
-            fetcher = Fetcher(self._folder, self._limits, self._ca, is_cancelled)
-            client = Updater(
+            fetcher = Fetcher(self._folder, self._limits, self._ca, is_cancelled, self._count)
+            client = _Client(
                 str(self._folder / _METADATA),
                 f"{self._url}/metadata/",
                 target_base_url=f"{self._url}/targets/",
@@ -108,12 +118,29 @@ class Trust:
                 config=_LIMITS,
                 bootstrap=self._pinned,
             )
+            client.set_time(self._floor.now())
             found = client.get_targetinfo(wish.target)
+            self._floor.learn(self._folder / _METADATA / "timestamp.json")
             _compare(found, wish)
             assert found is not None
             _check_space(found, into.parent)
             client.download_target(found, str(into))
             flush(into)
+
+    def _count(self, size_bytes: int) -> None:
+        self.fetched_bytes += size_bytes
+
+    def keep_time(self) -> None:
+        """Notes how late it is; to be called every few minutes."""
+        self._floor.keep()
+
+
+class _Client(Updater):
+    """python-tuf's, which takes the wall clock's time and has no argument for another."""
+
+    def set_time(self, now: datetime) -> None:
+        """What expires is compared with this."""
+        self._trusted_set.reference_time = now
 
 
 def _pin(folder: Path, given: Path | None) -> bytes:

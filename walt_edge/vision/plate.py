@@ -22,18 +22,25 @@ Image = NDArray[np.uint8]
 
 _QUARTER = 0.25
 _STRIP_ROWS = 32
+_PIXELS_AT_ONCE = 2048
 
 
 class SampleBuffer:
     """Frames spread evenly over all the time watched, in bounded memory.
 
     When full, every other frame is dropped and the spacing doubles: at any time between half and all of the
-    places are filled, and the oldest and newest moments are both represented.
+    places are filled, and the oldest and newest moments are both represented. What comes later is written over what
+    was dropped: freed at once and taken again over half an hour, so much memory would look like a leak.
+
+    Attributes:
+        frames: In the order of time; copy what shall last beyond the next `offer`.
+        masks: Of each, what to leave out; likewise.
     """
 
     def __init__(self, spacing_s: float, capacity: int) -> None:
         self.frames: list[Image] = []
         self.masks: list[Mask | None] = []
+        self._dropped: list[tuple[Image, Mask | None]] = []
         self._spacing_s = spacing_s
         self._capacity = max(4, capacity)
         self._next_s = -np.inf
@@ -43,13 +50,23 @@ class SampleBuffer:
         if time_s < self._next_s:
             return False
         if len(self.frames) >= self._capacity:
+            self._dropped += zip(self.frames[1::2], self.masks[1::2], strict=True)
             del self.frames[1::2]
             del self.masks[1::2]
             self._spacing_s *= 2
-        self.frames.append(frame.copy())
-        self.masks.append(None if busy is None else busy())
+        self.add(frame, None if busy is None else busy())
         self._next_s = time_s + self._spacing_s * 0.999
         return True
+
+    def add(self, frame: Image, mask: Mask | None) -> None:
+        """Keeps a copy of a frame and its mask whatever its time; the caller knows that there is room."""
+        kept, hidden = self._dropped.pop() if self._dropped else (np.empty(frame.shape, np.uint8), None)
+        kept[:] = frame
+        if mask is not None:
+            hidden = np.empty(mask.shape, bool) if hidden is None else hidden
+            hidden[:] = mask
+        self.frames.append(kept)
+        self.masks.append(None if mask is None else hidden)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -169,6 +186,13 @@ class Plate:
         ys, xs = np.nonzero(~self.known)
         if ys.size == 0 or len(buffer) < self._settings.plate_samples_min:
             return 0
+        # Piece by piece: of a picture that is all noise, as in snow, the whole would take 1.7 GB at 1920x1080.
+        pieces = (slice(begin, begin + _PIXELS_AT_ONCE) for begin in range(0, ys.size, _PIXELS_AT_ONCE))
+        learned = sum(self._relearn_at(buffer, ys[piece], xs[piece]) for piece in pieces)
+        self.refresh()
+        return learned
+
+    def _relearn_at(self, buffer: SampleBuffer, ys: NDArray[np.intp], xs: NDArray[np.intp]) -> int:
         values = np.stack([frame[ys, xs] for frame in buffer.frames])
         median = np.median(values, axis=0)
         far = np.abs(values - median[None]).max(axis=2)
@@ -177,5 +201,4 @@ class Plate:
         self._mean[ys, xs] = median
         self._noise[ys[calm], xs[calm]] = noise[calm]
         self.known[ys[calm], xs[calm]] = True
-        self.refresh()
         return int(calm.sum())

@@ -185,6 +185,9 @@ class WatchSettings:
     """Two chosen views of a track are this far apart in time ..."""
     view_gap_heights: float = 0.4
     """... and this many of the object's heights in place."""
+    holdout_share: float = 0.0
+    """Of all blocks of time, those whose crops judge and never train (`walt_edge.selecting.sampling`): 0 where the
+    crops are split at home, as of a recording that is mined."""
     margin_fraction: float = 0.2
     """Context around a crop, as part of the object's larger side."""
     margin_min_px: int = 8

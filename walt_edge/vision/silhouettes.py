@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.vision.motion import Motion
 from walt_edge.vision.settings import WatchSettings
+from walt_edge.vision.shape import framed
 
 _PAD = 8
 _UPRIGHT = 1.4
@@ -85,7 +86,7 @@ def _closed(own: Mask, moving: Mask, still_edges: Mask, side: int, settings: Wat
     """
     upright = is_upright(own)
     size = max(3, round(settings.close_fraction * side))
-    narrow = cv2.morphologyEx(np.pad(own.astype(np.uint8), size), cv2.MORPH_CLOSE, _disc(size))
+    narrow = cv2.morphologyEx(framed(own, size), cv2.MORPH_CLOSE, _disc(size))
     closed = narrow[size:-size, size:-size] > 0
     fraction = settings.hole_fraction if upright else settings.hole_fraction_wide
     inside = _hull(own, upright=upright) & moving & ~_foot(own, settings.foot_fraction_wide)
@@ -129,14 +130,14 @@ def fill_holes(mask: Mask, fraction: float, still_edges: Mask | None = None) -> 
             road: one sees the plate there, or what stands before the object.
     """
     limit = fraction * np.count_nonzero(mask)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((~np.pad(mask, 1)).astype(np.uint8), connectivity=4)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - framed(mask, 1), connectivity=4)
     outside = labels[0, 0]
     keep = np.array([part != outside and stats[part, cv2.CC_STAT_AREA] <= limit for part in range(count)])
     if still_edges is not None:
         areas = np.maximum(1, stats[:, cv2.CC_STAT_AREA])
-        seen = np.bincount(labels[np.pad(still_edges, 1)], minlength=count) / areas
+        seen = np.bincount(labels[1:-1, 1:-1][still_edges], minlength=count) / areas
         keep &= (seen < _SEEN_THROUGH) | (areas < _SMALL_HOLE_PX)
-    keep[labels[np.pad(mask, 1)][:1]] = False
+    keep[labels[1:-1, 1:-1][mask][:1]] = False
     filled: Mask = mask | keep[labels[1:-1, 1:-1]]
     return filled
 

@@ -18,7 +18,7 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_edge.contract.predictions import frame_instances, read_predictions
 from walt_edge.detector import Detector
-from walt_edge.privacy import FILL_BGR, Anonymiser
+from walt_edge.privacy.anonymiser import FILL_BGR, Anonymiser
 
 pytest.importorskip("onnxruntime")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bundles import FILES, manifest
-from walt_edge.contract.bundle import MANIFEST, MODEL, Bundle, BundleError, pack, write_bundle
+from walt_edge.contract.bundle import MANIFEST, MODEL, Bundle, BundleError, Limits, pack, write_bundle
 
 DATA = pack(manifest(), FILES)
 
@@ -36,6 +36,17 @@ def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert bundle.sha256 == sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert dict(bundle.files) == FILES
     assert bundle.manifest.files == {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
+
+
+def test_limits_are_written_only_where_something_was_promised(tmp_path: Path) -> None:
+    assert b"limits" not in DATA
+    assert manifest().promised == Limits()
+    promised = msgspec.structs.replace(manifest(), limits=Limits(latency_ms=80.0))
+    write_bundle(tmp_path / "m.walt", promised, FILES)
+    assert Bundle.read(tmp_path / "m.walt").manifest.promised == Limits(latency_ms=80.0)
+    for wrong in (Limits(latency_ms=0.0), Limits(memory_mb=-1.0)):
+        with pytest.raises(BundleError, match="malformed"):
+            pack(msgspec.structs.replace(manifest(), limits=wrong), FILES)
 
 
 def test_the_same_content_gives_the_same_bytes() -> None:

@@ -66,6 +66,7 @@ def envelope(header: Any = CROP, image: bytes = JPEG, image_wh: tuple[int, int] 
     ("header", "image_wh", "kind"),
     [
         (CROP, (12, 10), Kind.CROP),
+        (msgspec.structs.replace(CROP, filled=encode_rle(np.eye(10, 12, dtype=bool))), (12, 10), Kind.CROP),
         (PLATE, (64, 48), Kind.PLATE),
         (FrameHeader(origin=ORIGIN, captured=MOMENT, holdout=True), (64, 48), Kind.FRAME),
     ],
@@ -99,6 +100,8 @@ def changed(**fields: Any) -> Envelope:
         (changed(mask=encode_rle(np.zeros((10, 12), dtype=bool))), "mask is empty"),
         (changed(mask=encode_rle(np.ones((4, 4), dtype=bool))), "mask of size"),
         (changed(mask=Rle((10, 12), "\x00")), "no digit"),
+        (changed(filled=encode_rle(np.ones((4, 4), dtype=bool))), "mask of size"),
+        (changed(filled=Rle((10, 12), "00")), "cover"),
         (changed(stationary_us=(5, 4)), "stationary"),
         (changed(track_id=-1), "track_id"),
         (changed(label=7), "label"),

@@ -24,25 +24,28 @@ from tests.broker import HOST, Broker
 from tests.fakes.edge import ScriptedEyes
 from tests.fakes.home import ScriptedHome
 from tests.fakes.models import load_scripted, write_scripted
+from tests.lanes import make_pipeline
 from tests.material import ROOT
 from tests.waiting import wait_for
 from tests.web import Web
+from walt_edge.agent.journal import FILE_NAME, Journal
+from walt_edge.agent.pipeline import Pipeline
+from walt_edge.agent.showing import Showing
 from walt_edge.camera import Camera, Frame, open_camera
 from walt_edge.config import Endpoint, Home
 from walt_edge.contract.messages import Desired, Info, Reported, Telemetry, decode_reported, encode_json
 from walt_edge.contract.predictions import FramePrediction, frame_instances
 from walt_edge.contract.topics import DeviceTopics
-from walt_edge.journal import FILE_NAME, Journal
-from walt_edge.pipeline import Pipeline
 from walt_edge.rtsp_server import RtspServer
-from walt_edge.spool import Spool
-from walt_edge.telemetry import Meter
+from walt_edge.spool.spool import Spool
 from walt_edge.update.holder import ModelHolder
+from walt_edge.update.probation import ProbationRules
+from walt_edge.update.settings import UpdateSettings
 from walt_edge.update.slots import Slots
 from walt_edge.update.trust import Trust
 from walt_edge.update.updater import ModelUpdater
-from walt_edge.uplink import Uplink, UplinkSettings
-from walt_train.loop.link import BrokerConfig
+from walt_edge.uplink.uplink import Uplink, UplinkSettings
+from walt_train.loop.broker.connection import BrokerConfig
 from walt_train.loop.publish.desired import set_desired
 from walt_train.loop.publish.repository import Repository
 
@@ -91,20 +94,22 @@ def publish(folder: Path, number: int, write: Callable[..., Path] = write_script
 @contextmanager
 def agent(
     folder: Path, camera: Camera, broker: Broker, url: str, spool: Spool
-) -> Iterator[tuple[Pipeline, ModelUpdater]]:
+) -> Iterator[tuple[Pipeline, ModelUpdater, Uplink]]:
     """An agent wired as `walt-edge run` wires it, with eyes that need no plate."""
     models = ModelHolder()
     settings = UplinkSettings(reconnect_min_s=0.05, reconnect_max_s=0.3)
     uplink = Uplink(Endpoint(HOST, broker.port), TOPICS, spool, "boot-1", INFO, settings, random.Random(5))
     trust = Trust(folder / "agent/updates", url, folder / "served/root.json")
-    updater = ModelUpdater(trust, Slots(folder / "agent/models"), models, load_scripted, uplink.report)
+    slots, at_once = Slots(folder / "agent/models"), UpdateSettings(probation=ProbationRules(seconds=0))
+    updater = ModelUpdater(trust, slots, models, load_scripted, uplink.report, at_once)
     uplink.on_desired = updater.desire
     journal = Journal(folder / "journal", every=10)
     updater.restore()
     updater.start()
     uplink.start()
     try:
-        yield Pipeline(camera, ScriptedEyes(), spool, uplink, Meter("boot-1"), journal, models), updater
+        pipeline = make_pipeline(camera, ScriptedEyes(), spool, uplink, Showing("cam-1", journal), models)
+        yield pipeline, updater, uplink
     finally:
         uplink.stop()
         updater.stop()
@@ -160,7 +165,7 @@ def test_every_frame_is_watched_before_during_and_after_a_swap(tmp_path: Path, s
 
         before: dict[int, Callable[[], object]] = {}
         camera = Paced(open_camera(str(street)), before)
-        with agent(tmp_path, camera, broker, web.url, spool) as (pipeline, _):
+        with agent(tmp_path, camera, broker, web.url, spool) as (pipeline, _, _):
             before[20] = wish_for_first
             before[60] = lambda: wait_for(lambda: is_reported(home, "active", 1))
             before[100] = wish_for_second
@@ -190,17 +195,17 @@ def test_reported_is_retained_and_told_at_every_connection(tmp_path: Path, stree
     with Broker.start(tmp_path) as broker, Web(tmp_path / "served") as web, Spool(tmp_path) as spool:
         before: dict[int, Callable[[], object]] = {}
         camera = Paced(open_camera(str(street)), before)
-        with agent(tmp_path, camera, broker, web.url, spool) as (pipeline, updater):
+        with agent(tmp_path, camera, broker, web.url, spool) as (pipeline, updater, uplink):
 
             def lose_the_broker() -> None:
                 broker.kill()
-                wait_for(lambda: not pipeline.uplink.connected)  # type: ignore[attr-defined]
+                wait_for(lambda: not uplink.connected)
                 broker.restart()
                 with ScriptedHome(broker) as home:
                     wait_for(lambda: is_reported(home, "active", 0), 20)
                     home.publish(TOPICS.desired, b"no wish")
                     home.publish(TOPICS.desired, b"x" * 9000)
-                    wait_for(lambda: pipeline.uplink.stats.wishes_malformed == 2)  # type: ignore[attr-defined]
+                    wait_for(lambda: uplink.stats.wishes_malformed == 2)
                     home.publish(TOPICS.desired, encode_json(wish))
                     wait_for(lambda: pipeline.models.is_offered, 20)
 
@@ -212,7 +217,7 @@ def test_reported_is_retained_and_told_at_every_connection(tmp_path: Path, stree
                     wait_for(lambda: is_reported(late, "active", 1), 20)
                     assert [one.retain for one in late.on("reported")] == [True]
 
-            before[5] = lambda: wait_for(lambda: pipeline.uplink.connected)  # type: ignore[attr-defined]
+            before[5] = lambda: wait_for(lambda: uplink.connected)
             before[10] = lose_the_broker
             before[20] = see_it_retained
             pipeline.run(threading.Event(), frames=30)
@@ -241,9 +246,10 @@ def test_the_agent_as_a_person_starts_it(tmp_path: Path) -> None:
             device = folder.device()
         set_desired(BrokerConfig(broker.host, broker.port, ""), [DeviceTopics(device.site, device.device)], wish)
         words = ("--home", str(tmp_path / "home"), "--broker", broker.address, "--updates", web.url)
+        probation = ("--probation-s", "1")
         trust = ("--trust", str(tmp_path / "served/root.json"))
         with RtspServer(film, loop=True) as server:
-            process = subprocess.Popen([*command, "--rtsp", server.url, *words, *trust], cwd=ROOT)
+            process = subprocess.Popen([*command, "--rtsp", server.url, *words, *trust, *probation], cwd=ROOT)
             try:
                 wait_for(lambda: is_reported(home, "active", 1), 30)
                 process.send_signal(signal.SIGTERM)

@@ -46,11 +46,15 @@ def test_a_release_is_taken_reported_and_found_again_after_a_restart(station: St
         (2, "active", 2),
     ]
     assert agent.answers() == 2
+    assert (agent.updater.stats.attempts, agent.updater.stats.swapped) == (2, 2)
+    bundles = sum(station.served(f"*{wish.target}").stat().st_size for wish in (station.first, second))
+    assert agent.updater.source.fetched_bytes > bundles
     asked = len(station.web.asked)
     agent.restart()
     assert agent.answers() == 2
     agent.take(second)
     assert len(station.web.asked) == asked
+    assert (agent.updater.stats.attempts, agent.updater.source.fetched_bytes) == (0, 0)
     assert not agent.slots.candidate.exists()
 
 

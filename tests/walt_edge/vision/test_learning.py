@@ -17,7 +17,7 @@ from walt_edge.vision.ground import SizeLine, Sizes
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.shape import describe
 from walt_edge.vision.standing import grown, is_ghost
-from walt_edge.vision.static_occluders import Footprint, StaticOccluders
+from walt_edge.vision.static_occluders import Footprint, PackedFootprint, StaticOccluders
 
 SETTINGS = WatchSettings()
 
@@ -99,6 +99,16 @@ def footprints(pole: tuple[int, int, int, int], y: int, speed: float) -> list[Fo
         if seen.any():
             steps.append(Footprint(index / 8, PatchMask(0, 0, seen), np.zeros_like(seen), usable=True))
     return steps
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**16))
+def test_a_footprint_comes_out_as_it_was_packed(height: int, width: int, seed: int) -> None:
+    own, changed = np.random.default_rng(seed).random((2, height, width)) > 0.5
+    packed = PackedFootprint.of(Footprint(2.5, PatchMask(3, -4, own), changed, usable=seed % 2 == 0))
+    step = packed.unpacked()
+    assert (step.time_s, step.own.x, step.own.y, step.usable) == (packed.time_s, 3, -4, seed % 2 == 0)
+    assert np.array_equal(step.own.mask, own)
+    assert np.array_equal(step.changed, changed)
 
 
 def test_a_pole_is_learned_from_those_who_pass_behind_it() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.fakes.scenes import Scene, Thing, walk
 from walt_edge.contract.masks import PatchMask
@@ -34,6 +37,19 @@ def test_buffer_is_bounded_and_spans_the_time_watched(capacity: int, count: int,
     assert buffer.frames[0][0, 0, 0] == 0
     if kept[-1] * 0.5 > capacity * spacing_s:
         assert len(buffer) >= min(capacity // 2, len(kept))
+
+
+@given(st.integers(4, 12), st.integers(1, 200))
+def test_buffer_takes_no_more_memory_than_at_first(capacity: int, count: int) -> None:
+    buffer = SampleBuffer(1.0, capacity)
+    places: dict[int, NDArray[np.uint8]] = {}  # held, so that no address can come again by chance
+    for index in range(count):
+        buffer.offer(np.full((2, 2, 3), index % 256, np.uint8), float(index))
+        places |= {id(frame): frame for frame in buffer.frames}
+    assert len(places) <= capacity
+    assert len({id(frame) for frame in buffer.frames}) == len(buffer)
+    values = [int(frame[0, 0, 0]) for frame in buffer.frames]
+    assert values == sorted(values)
 
 
 def test_walkers_are_not_in_the_plate() -> None:
@@ -102,6 +118,22 @@ def test_adopting_makes_the_patch_known_and_current() -> None:
     plate.adopt(frame, patch)
     assert (plate.bgr[50:60, 50:60] == 250).all()
     assert plate.known[50:60, 50:60].all()
+
+
+def test_a_picture_that_is_all_noise_is_learned_again_without_much_memory() -> None:
+    random = np.random.default_rng(2)
+    buffer = SampleBuffer(1.0, 40)
+    for index in range(40):
+        buffer.offer(random.integers(0, 255, (120, 160, 3)).astype(np.uint8), float(index))
+    plate = Plate.learn(buffer, SETTINGS)
+    assert not plate.known.any()
+    tracemalloc.start()
+    try:
+        plate.relearn(buffer)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 3 * sum(frame.nbytes for frame in buffer.frames)
 
 
 def test_pixels_that_were_too_busy_are_learned_later() -> None:

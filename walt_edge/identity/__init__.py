@@ -1,0 +1,1 @@
+"""Who this device is at home: its enrolment, its certificate, and the certificate's renewal."""
