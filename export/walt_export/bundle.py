@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from walt_edge.contract.bundle import (
     LICENCE,
     MODEL,
+    Bundle,
     BundleManifest,
+    Limits,
     Lineage,
     Precision,
     answer_name,
@@ -70,6 +72,7 @@ class ExportOptions:
         golden: Folder of the golden pictures; None takes `golden` beside the checkpoint.
         calibration: Folder of the pictures that int8 is calibrated on; None takes `calibration` beside it.
         licence: File with the weights' licence; None takes this package's.
+        limits: What a device may give it; None promises nothing.
     """
 
     precision: Precision | Literal["auto"] = "auto"
@@ -78,6 +81,7 @@ class ExportOptions:
     golden: Path | None = None
     calibration: Path | None = None
     licence: Path | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,8 +158,44 @@ def export(checkpoint: Path, options: ExportOptions | None = None) -> Export:
         model, figures = quantized.model, figures | quantized.parity.figures()
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     manifest = _manifest(net, source, sha256, onnx.load_from_string(model), precision, figures, list(pictures))
+    if options.limits is not None:
+        manifest = msgspec.structs.replace(manifest, limits=options.limits)
     files |= {MODEL: model, **_answers(_opened(model, net), manifest, pictures)}
     return Export(manifest, files, TorchNetwork(stored), float_model, pictures, calibration, quantized)
+
+
+def quantize_bundle(bundle: Bundle, calibration: Path) -> tuple[BundleManifest, dict[str, bytes], Quantized]:
+    """Has the network of a bundle compute with 8-bit integers, without its checkpoint: it is held against itself.
+
+    Args:
+        bundle: As it was exported, in float.
+        calibration: Folder of the pictures to calibrate and, a quarter of them, to judge on.
+
+    Returns:
+        What `write_bundle` takes, and how it came about.
+
+    Raises:
+        ExportError: It is in integers already, has no golden pictures, or no int8 keeps its masks.
+    """
+    manifest = bundle.manifest
+    if manifest.precision == "int8":
+        raise ExportError(f"{manifest.name} is int8 already: give the bundle that it was made of")
+    pictures = {name: _decoded(name, bundle.files[name]) for name in manifest.golden}
+    if not pictures:
+        raise ExportError(f"{manifest.name} has no golden pictures to judge int8 on: export its checkpoint")
+    judged: Judged = {"size_wh": manifest.size_wh, "score_threshold": manifest.score_threshold}
+    made = _quantized(bundle.files[MODEL], pictures, calibration, judged, "onnxruntime")
+    described = msgspec.structs.replace(
+        manifest,
+        precision="int8",
+        parity=manifest.parity | made.parity.figures(),
+        walt_version=importlib.metadata.version(_PACKAGE),
+        versions={name: importlib.metadata.version(name) for name in _MADE_WITH},
+    )
+    # What TensorRT builds of is another graph, which would not give these answers.
+    kept = {name: bundle.files[name] for name in (LICENCE, *manifest.golden)}
+    network = WaltOnnx(made.model, size_wh=manifest.size_wh, device="cpu", threads=1)
+    return described, kept | {MODEL: made.model, **_answers(network, described, pictures)}, made
 
 
 def read_golden(folder: Path) -> dict[str, bytes]:

@@ -42,6 +42,7 @@ class Cutout:
         keypoints: (K, 2) x, y in the frame, 1/256 pixel, or None.
         seen: (K,) their COCO visibility: 2 seen, 1 hidden, 0 unknown; None without keypoints.
         cuboid: (8, 2) corners of its 3D box in the frame, 1/256 pixel, or None.
+        crop: Id of the envelope that it came in, or "".
     """
 
     image_bgr: NDArray[np.uint8]
@@ -58,6 +59,7 @@ class Cutout:
     keypoints: Points | None = None
     seen: NDArray[np.int64] | None = None
     cuboid: Points | None = None
+    crop: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.masks import Mask
-from walt_edge.heads import GROW_PX
+from walt_edge.privacy.heads import GROW_PX
 
 _RINGING_PX = 2
 

@@ -146,6 +146,7 @@ def read_cutout(folder: Path, clip: Clip, object_id: int, seen_us: int, views: S
         keypoints=keypoints,
         seen=seen,
         cuboid=None if clip.cuboid is None else _points(clip.cuboid.corners_xy, "3D box", path),
+        crop=clip.crop,
     )
 
 

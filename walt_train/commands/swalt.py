@@ -26,8 +26,8 @@ from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.predictions import FramePrediction, Predictions, frame_instances, read_predictions
-from walt_edge.faces import find_faces
-from walt_edge.privacy import Anonymiser
+from walt_edge.privacy.anonymiser import Anonymiser
+from walt_edge.privacy.faces import find_faces
 from walt_edge.vision.sightings import Sighting
 from walt_train.data.sample import AmodalSample
 from walt_train.data.write import write_samples

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from walt_edge.contract.clipart import ClipArtError
+from walt_edge.contract.clipart import FILE_NAME, ClipArtError
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
 from walt_train.clipart.compose import compose
@@ -33,6 +33,10 @@ class CompositeSamples:
         seed: 0..2^64-1.
         settings: How they are made.
 
+    Attributes:
+        material: What they are made of.
+        clipart_sha256: Of the folder's `clipart.json`.
+
     Raises:
         ClipArtError: The folder is missing, malformed or empty, has no plate, or too few objects for the split.
         UsageError: A number is out of its range.
@@ -47,6 +51,7 @@ class CompositeSamples:
             raise UsageError(f"split '{split}' is none of {', '.join(SPLITS)}")
         self.settings = settings or ComposeSettings()
         self.material = _part(load_material(folder), split, folder).prepare()
+        self.clipart_sha256 = hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest()
         self._per_epoch = per_epoch
         self._seed = seed
         if len(self.material.labels) == 1:

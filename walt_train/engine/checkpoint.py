@@ -50,6 +50,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
         validation: Figures on the validation split, by name.
         processes: How many trained together, and from which step on.
         started: `data_sha256` of the trainings whose weights it began with, the last first.
+        learned_sha256: Of `learned.json`, which names every crop; "" of an older training.
         walt_version: Of this package.
         torch_version: Of torch.
         version: Of this format.
@@ -69,6 +70,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True, kw_only=True):
     walt_version: str
     torch_version: str
     started: tuple[str, ...] = ()
+    learned_sha256: str = ""
     version: int = VERSION
 
     @property

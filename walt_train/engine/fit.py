@@ -28,6 +28,7 @@ from walt_train.engine.batches import StepBatches, step_loader, survey
 from walt_train.engine.checkpoint import CheckpointManifest, write_checkpoint
 from walt_train.engine.curves import Curves
 from walt_train.engine.golden import write_calibration, write_golden
+from walt_train.engine.learned import Learned, write_learned
 from walt_train.engine.meeting import meet
 from walt_train.engine.plan import (
     CHECKPOINT,
@@ -41,6 +42,7 @@ from walt_train.engine.plan import (
 )
 from walt_train.engine.precision import in_bfloat16
 from walt_train.engine.segments import Segment, go_on, write_segments
+from walt_train.engine.sources import parts_of
 from walt_train.engine.start import Start
 from walt_train.engine.validate import judge
 from walt_train.model.cost import count_parameters, measure_gflops
@@ -115,7 +117,10 @@ def fit(wanted: Fit) -> Path:
         return wanted.out / CHECKPOINT
     net = net.cpu()
     net.load_state_dict(weights)
-    return _finish(wanted, recipe, net.eval(), held_out, plan, segments, start.manifest.trained if start else ())
+    started = start.manifest.trained if start else ()
+    parts = (*parts_of(samples, "train"), *parts_of(held_out, "validation"))
+    learned = Learned(data_sha256=plan.data_sha256, seed=wanted.seed, parts=parts, started=started)
+    return _finish(wanted, recipe, net.eval(), held_out, plan, segments, learned)
 
 
 def _open_whole(wanted: Fit, *, split: Split, per_epoch: int) -> Samples:
@@ -275,7 +280,7 @@ def _finish(
     held_out: Samples,
     plan: Plan,
     segments: tuple[Segment, ...],
-    started: tuple[str, ...],
+    learned: Learned,
 ) -> Path:
     threshold, figures = judge(net, held_out, recipe.training.validation)
     golden = write_golden(held_out, wanted.out)
@@ -294,6 +299,7 @@ def _finish(
         processes=segments,
         walt_version=version("walt-amodal"),
         torch_version=str(torch.__version__),
-        started=started,
+        started=learned.started,
+        learned_sha256=write_learned(wanted.out, learned),
     )
     return write_checkpoint(wanted.out, net.state_dict(), manifest)

@@ -57,6 +57,11 @@ class Station:
         return self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def status(self) -> int | None:
         """Its exit status, None while it runs."""
         return self._process.poll()

@@ -19,7 +19,7 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.predictions import Predictions
-from walt_edge.tracking import iou_matrix
+from walt_edge.watching.tracking import iou_matrix
 from walt_train.metrics.bootstrap import Interval, mean_intervals
 from walt_train.metrics.matching import IOU_MIN
 

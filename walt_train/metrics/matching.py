@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.masks import PatchMask
-from walt_edge.tracking import iou_matrix
+from walt_edge.watching.tracking import iou_matrix
 from walt_train.data.layers import sample_layers
 from walt_train.data.sample import AmodalSample
 

@@ -16,7 +16,6 @@ import numpy as np
 from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
-from walt_edge.tracking import Match, Tracker
 from walt_edge.vision.classify import ClassEvidence
 from walt_edge.vision.motion import Motion, find_motion
 from walt_edge.vision.plate import Image, Plate, SampleBuffer
@@ -25,6 +24,7 @@ from walt_edge.vision.shape import describe
 from walt_edge.vision.silhouettes import Silhouette, find_silhouettes, is_upright
 from walt_edge.vision.standing import grown, is_ghost
 from walt_edge.vision.unoccluded import border_part, label_map, neighbour_part
+from walt_edge.watching.tracking import Match, Tracker
 
 PLATE_FRAMES = 60
 """More teach the plate little; fewer leave traces of what stood for some time."""

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from walt_edge.contract.masks import Mask, PatchMask, decode_rle
-from walt_edge.tracking import Match, Tracker
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.static_occluders import Footprint, StaticOccluders
+from walt_edge.watching.tracking import Match, Tracker
 from walt_train.metrics.swalt import Timeline
 from walt_train.mining.stationary import SECOND_US
 

@@ -94,7 +94,7 @@ def _part(task: Task) -> Part:
         return Part(task.folder, read_report(task.folder))
     (folder,) = task.source.paths
     tracks = {(clip.header.captured.boot_id, clip.header.track_id) for clip in read_clipart(folder).clips}
-    return Part(folder, Report(source=task.source.record, objects=len(tracks)))
+    return Part(folder, Report(source=task.source.record, objects=len(tracks)), strange=True)
 
 
 def _check(sources: Sequence[Source], out: Path) -> None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.masks import Mask, encode_rle
 from walt_edge.contract.messages import Moment, Origin, PlateHeader
-from walt_edge.plates import hour_of
-from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
+from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 from walt_edge.vision.motion import light_gain, scaled
 from walt_edge.vision.sightings import Sighting
+from walt_edge.watching.plates import hour_of
 
 Image = NDArray[np.uint8]
 

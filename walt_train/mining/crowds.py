@@ -17,7 +17,7 @@ from walt_edge.camera import Frame
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.messages import Moment, Origin
-from walt_edge.privacy import AnonymisedImage, Anonymiser
+from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser
 from walt_edge.vision.shape import ground_contact
 from walt_edge.vision.sightings import Reason, Sighting
 from walt_train.mining.confidence import INSTANCES, calibrate, coefficients_of, whole_evidence

@@ -1,7 +1,7 @@
 """Which instance is which object, where a network tells instances apart: every one of them is one object.
 
-`walt_edge.tracking` follows silhouettes, which merge and fall to pieces; boxes of a network do neither. What overlaps
-here are two, and the only question is who is who.
+`walt_edge.watching.tracking` follows silhouettes, which merge and fall to pieces; boxes of a network do neither. What
+overlaps here are two, and the only question is who is who.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from walt_edge.contract.labels import Label
-from walt_edge.tracking import iou_matrix
+from walt_edge.watching.tracking import iou_matrix
 
 _AFFINITY_MIN = 0.1
 _REACH = 0.7

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.messages import CropHeader
-from walt_edge.tracking import iou_matrix
+from walt_edge.watching.tracking import iou_matrix
 from walt_train.mining.recordings import Trail
 from walt_train.mining.stationary import FOREVER_US, find_clusters
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,16 +17,20 @@ from walt_edge.contract.clipart import Clip, ClipArt, Plate, StaticThing, read_c
 from walt_edge.contract.files import write_whole
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.static_occluders import OccluderCounts, StaticOccluders
+from walt_train.decoding import ConfinedDecoder
 from walt_train.mining import gates, identity, posts
 from walt_train.mining.choosing import choose
 from walt_train.mining.epochs import Pose, Poses
 from walt_train.mining.folders import EpochFolder, sweep
-from walt_train.mining.pieces import ClipPiece, PlatePiece
+from walt_train.mining.pieces import ClipPiece, PlatePiece, UnreadableError
 from walt_train.mining.posts import Posts
 from walt_train.mining.recordings import Trail
 from walt_train.mining.records import RECORD, ArchiveRecord, EpochRecord, PoseRecord
 from walt_train.mining.work import Report, read_occluders
 
+UNREADABLE: Final = "unreadable"
+_Record = TypeVar("_Record", Clip, Plate)
+_Piece = TypeVar("_Piece", ClipPiece, PlatePiece)
 _log = logging.getLogger(__name__)
 
 
@@ -36,10 +41,12 @@ class Part:
     Attributes:
         folder: Clip art, with the map of static occluders that the report tells of.
         report: What was looked at.
+        strange: Whether its images came over the wire.
     """
 
     folder: Path
     report: Report
+    strange: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -85,11 +92,12 @@ def merge(parts: Sequence[Part], out: Path, *, camera: str) -> ArchiveRecord:
         camera: The camera's name.
 
     Raises:
-        WaltError: A folder is damaged, or `out` cannot be written.
+        WaltError: A folder is damaged, `out` cannot be written, or a decoder cannot be confined on this machine.
     """
     merged = Merged(camera, read_clipart(parts[0].folder).frame_wh)
-    for part in parts:
-        _add(merged, part)
+    with ConfinedDecoder() as decoder:  # its process begins with the first image that it is given
+        for part in parts:
+            _add(merged, part, decoder if part.strange else None)
     reports = [part.report for part in parts]
     record = ArchiveRecord(
         camera=camera,
@@ -106,24 +114,27 @@ def merge(parts: Sequence[Part], out: Path, *, camera: str) -> ArchiveRecord:
     return record
 
 
-def _add(merged: Merged, part: Part) -> None:
+def _add(merged: Merged, part: Part, decoder: ConfinedDecoder | None) -> None:
     clipart, report = read_clipart(part.folder), part.report
     merged.rejected.update(clipart.rejected_by_reason)
-    if not clipart.plates:
-        if clipart.clips:
-            merged.unusable[report.source.source] = f"{len(clipart.clips)} clips and no plate to stand before"
+    ordered = sorted(clipart.plates, key=lambda plate: plate.source == "frame")
+    plates = list(_readable(ordered, lambda plate: PlatePiece.read(part.folder, plate, merged.frame_wh, decoder)))
+    if not plates:
+        if clipart.clips or clipart.plates:
+            why = "no plate to stand before" if not clipart.plates else "no plate that can be decoded"
+            merged.unusable[report.source.source] = f"{len(clipart.clips)} clips and {why}"
         return
     place: dict[str, tuple[Epoch, Pose]] = {}
-    for plate in sorted(clipart.plates, key=lambda plate: plate.source == "frame"):
-        piece = PlatePiece.read(part.folder, plate, merged.frame_wh)
-        follows = report.frame_plates.get(plate.id)
+    for piece in plates:
+        follows = report.frame_plates.get(piece.plate.id)
         epoch, pose = place[follows] if follows else _placed(merged, piece)
-        place[plate.id] = epoch, pose
+        place[piece.plate.id] = epoch, pose
         epoch.plates.append(piece.moved(pose))
+    clipart = msgspec.structs.replace(clipart, plates=[plate for plate in clipart.plates if plate.id in place])
     boots = {clip.header.captured.boot_id for clip in clipart.clips}
     for boot, t in itertools.product(boots, report.trails):
         merged.trails[boot, t.track_id] = Trail(t.first_s, t.last_s, t.first_xyxy, t.last_xyxy, t.speed_xy)
-    clips = list(_moved_clips(merged, part.folder, clipart, place))
+    clips = list(_moved_clips(merged, part.folder, clipart, place, decoder))
     for epoch, clip in clips:
         epoch.clips.append(clip)
     if report.occluders:
@@ -135,16 +146,36 @@ def _add(merged: Merged, part: Part) -> None:
 
 
 def _moved_clips(
-    merged: Merged, folder: Path, clipart: ClipArt, place: Mapping[str, tuple[Epoch, Pose]]
+    merged: Merged,
+    folder: Path,
+    clipart: ClipArt,
+    place: Mapping[str, tuple[Epoch, Pose]],
+    decoder: ConfinedDecoder | None,
 ) -> Iterator[tuple[Epoch, ClipPiece]]:
-    """The clips in their epochs' poses; what a movement has pushed out of the frame is counted."""
-    for clip in clipart.clips:
-        epoch, pose = place[_plate_of(clip, clipart.plates)]
-        moved = ClipPiece.read(folder, clip, merged.frame_wh).moved(pose)
+    """The clips in their epochs' poses; what is unreadable, or a movement has pushed out of the frame, is counted."""
+    left = len(clipart.clips)
+    for piece in _readable(clipart.clips, lambda clip: ClipPiece.read(folder, clip, merged.frame_wh, decoder)):
+        left -= 1
+        epoch, pose = place[_plate_of(piece.clip, clipart.plates)]
+        moved = piece.moved(pose)
         if moved is None:
             merged.rejected[gates.TRUNCATED] += 1
         else:
             yield epoch, moved
+    if left:
+        merged.rejected[UNREADABLE] += left
+
+
+def _readable(records: Sequence[_Record], read: Callable[[_Record], _Piece]) -> Iterator[_Piece]:
+    """What can be decoded of what came over the wire; one line tells of the rest, however much of it was sent."""
+    refused: list[UnreadableError] = []
+    for record in records:
+        try:
+            yield read(record)
+        except UnreadableError as error:
+            refused.append(error)
+    if refused:
+        _log.warning("%d of %d images left out, such as this one: %s", len(refused), len(records), refused[0])
 
 
 def _add_told(

@@ -16,10 +16,10 @@ import numpy as np
 
 from walt_edge.contract.clipart import StaticThing
 from walt_edge.contract.masks import Mask, PatchMask, decode_rle, encode_rle
-from walt_edge.dossiers import occluder_parts
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.sightings import Reason
 from walt_edge.vision.static_occluders import Footprint, StaticOccluders
+from walt_edge.watching.dossiers import occluder_parts
 from walt_train.mining.epochs import Pose
 from walt_train.mining.pieces import ClipPiece
 

@@ -12,11 +12,11 @@ from walt_edge.camera import Frame
 from walt_edge.contract.masks import decode_rle
 from walt_edge.contract.messages import Origin, PlateHeader
 from walt_edge.overview import decode_image, fit_width
-from walt_edge.privacy import Anonymiser, SealedEnvelope
+from walt_edge.privacy.anonymiser import Anonymiser, SealedEnvelope
 from walt_edge.runtimes import Teacher
 from walt_edge.vision.sightings import Sighting
 from walt_edge.vision.static_occluders import StaticOccluders
-from walt_edge.watcher import MovingCameraError, Step, TooFewFramesError, Watcher, WatchSettings
+from walt_edge.watching.watcher import MovingCameraError, Step, TooFewFramesError, Watcher, WatchSettings
 from walt_train.mining.backgrounds import FrameSampler, background
 from walt_train.mining.epochs import Image, register
 from walt_train.mining.sources import Source
@@ -120,8 +120,11 @@ def mine_recording(
         plate_id = _take(mined, step.sealed) or plate_id
         if watcher.judge.occluders is not position and step.image is not None:
             position = mined.occluders[plate_id] = watcher.judge.occluders
-        _note(mined, sampler, step, frame, plate_id)
+        mined.frames += 1
+        _note(mined, sampler, step, plate_id)
         progress()
+    for step in watcher.drain():
+        _note(mined, sampler, step, plate_id)
     _take(mined, watcher.finish())
     mined.objects, mined.rejected = watcher.objects_seen, watcher.rejected_by_reason
     _add_frames(mined, sampler, anonymiser)
@@ -195,14 +198,14 @@ def _take(mined: Mined, sealed: tuple[SealedEnvelope, ...]) -> str:
     return next((one.id for one in reversed(sealed) if isinstance(one.envelope.header, PlateHeader)), "")
 
 
-def _note(mined: Mined, sampler: FrameSampler, step: Step, frame: Frame, plate_id: str) -> None:
-    mined.frames += 1
-    if step.image is None:
+def _note(mined: Mined, sampler: FrameSampler, step: Step, plate_id: str) -> None:
+    if step.image is None or step.frame is None:
         return
-    sampler.offer(step.image, step.sightings, frame.captured, plate_id)
+    captured = step.frame.captured
+    sampler.offer(step.image, step.sightings, captured, plate_id)
     for sighting in step.sightings:
         if sighting.track_id >= 0:
-            _follow(mined.trails, sighting, frame.captured.media_time_s)
+            _follow(mined.trails, sighting, captured.media_time_s)
 
 
 def _follow(trails: dict[int, Trail], sighting: Sighting, time_s: float) -> None:

@@ -21,12 +21,9 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, decode_rle, encode_rle
 from walt_edge.contract.messages import CropHeader, Moment, Origin, PlateHeader
-from walt_edge.dossiers import weakest
 from walt_edge.overview import decode_image
-from walt_edge.plates import hour_of
-from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
+from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 from walt_edge.runtimes import Teacher
-from walt_edge.teacher import teach
 from walt_edge.vision import unoccluded
 from walt_edge.vision.classify import ClassEvidence
 from walt_edge.vision.ground import Sizes
@@ -36,6 +33,9 @@ from walt_edge.vision.shape import describe, ground_contact
 from walt_edge.vision.sightings import Reason, Sighting
 from walt_edge.vision.standing import grown
 from walt_edge.vision.unoccluded import Parts
+from walt_edge.watching.dossiers import weakest
+from walt_edge.watching.plates import hour_of
+from walt_edge.watching.teacher import teach
 from walt_train.mining.backgrounds import FrameSampler, background
 from walt_train.mining.epochs import Image, Pose, Poses
 from walt_train.mining.lots import SAMPLES, SAMPLES_MIN, Look, learn_plate, look

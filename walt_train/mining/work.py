@@ -15,8 +15,8 @@ from walt_edge.clip_folder import write_images
 from walt_edge.contract.clipart import ClipArt, read_clipart, write_clipart
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.files import write_whole
-from walt_edge.faces import find_faces
-from walt_edge.privacy import Anonymiser
+from walt_edge.privacy.anonymiser import Anonymiser
+from walt_edge.privacy.faces import find_faces
 from walt_edge.vision.drift import MovingCameraError
 from walt_edge.vision.static_occluders import OccluderCounts
 from walt_train.mining.crowds import mine_crowd

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from walt_edge.contract.bundle import SUFFIX, write_bundle
+import msgspec
+
+from walt_edge.contract.bundle import SUFFIX, TENSORRT_MODEL, TENSORRT_RECIPE, Bundle, Limits, write_bundle
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.files import check_out, write_whole
+from walt_edge.packaged import general_model
+from walt_edge.runtimes.tensorrt.recipe import BuildRecipe, encode
+from walt_edge.runtimes.tensorrt.recipe import Precision as TensorrtPrecision
 from walt_export.errors import ExportError
 
 if TYPE_CHECKING:
     from walt_export.bundle import Export, ExportOptions
     from walt_export.parity import ParityError
-    from walt_export.tensorrt.recipe import Precision as TensorrtPrecision
 
 _OPSETS = (18, 19, 20, 21)
 _MOST_PICTURES = 8
@@ -37,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         metavar="CHECKPOINT",
-        help="what walt-train wrote, the file or its folder (default: the newest under WALT_HOME)",
+        help="what walt-train wrote, the file or its folder (default: the newest under WALT_HOME); with --int8 also "
+        "a bundle in float, or `general`: the package's own",
     )
     add(
         "--out", type=Path, metavar="BUNDLE", help=f"the bundle's file (default: model{SUFFIX} beside the checkpoint)"
@@ -60,12 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--size", type=_size, metavar="WxH", help="another input size than it was trained at, multiples of 32")
     add("--golden", type=Path, metavar="FOLDER", help="golden pictures, *.png (default: beside the checkpoint)")
     add("--calibrate", type=Path, metavar="FOLDER", help="pictures for --int8 (default: calibration beside it)")
+    add("--max-latency-ms", type=_positive, metavar="MS", help="a device that is slower does not take it (p99)")
+    add("--max-memory-mb", type=_positive, metavar="MB", help="nor one on which it needs more memory")
     add("--licence", type=Path, metavar="FILE", help="the weights' licence (default: this package's)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports; prints a line, and one more for each step that was asked for."""
     checkpoint = args.checkpoint or newest_checkpoint(Path(os.environ.get("WALT_HOME") or "walt"))
+    if checkpoint == Path("general") or checkpoint.suffix == SUFFIX:
+        return _quantize(general_model() if checkpoint == Path("general") else checkpoint, args)
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     out = args.out or folder / f"model{SUFFIX}"
     check_out(out)
@@ -77,13 +87,47 @@ def run(args: argparse.Namespace) -> int:
         made = export(checkpoint, _options(args))
     except ParityError as error:
         raise _drawn(error, out) from error
-    for_tensorrt = made.tensorrt_model() if args.trt else b""
-    write_bundle(out, made.manifest, made.files)
+    files, tensorrt = dict(made.files), None
+    if args.trt:
+        tensorrt = _for_tensorrt(made, args)
+        files |= {TENSORRT_MODEL: tensorrt[0], TENSORRT_RECIPE: encode(tensorrt[1])}
+    write_bundle(out, made.manifest, files)
     print(_line(made, checkpoint, out))  # noqa: T201
     for attempt in made.quantized.attempts if made.quantized else ():
         print(f"int8: {attempt}")  # noqa: T201
-    if args.trt:
-        _tensorrt(made, for_tensorrt, out, args)
+    if tensorrt is not None:
+        _tensorrt(made, *tensorrt, out)
+    return 0
+
+
+def _quantize(path: Path, args: argparse.Namespace) -> int:
+    """Of a bundle in float, one that computes with integers: the network itself stays as it was exported."""
+    asked = {
+        "--trt": args.trt,
+        "--dynamic-batch": args.dynamic_batch,
+        "--paste": args.paste,
+        "--size": args.size,
+        "--golden": args.golden,
+        "--licence": args.licence,
+    }
+    wrong = [flag for flag, value in asked.items() if value]
+    if args.precision != "int8" or wrong:
+        raise UsageError(
+            f"{path} is a bundle already, which can be made --int8 and nothing else: give its checkpoint"
+            + (f" for {wrong[0]}" if wrong else "")
+        )
+    out = args.out or Path(f"{path.stem}-int8{SUFFIX}")
+    check_out(out)
+    from walt_export.bundle import quantize_bundle
+    from walt_export.quantize import CALIBRATION
+
+    manifest, files, made = quantize_bundle(Bundle.read(path), args.calibrate or path.parent / CALIBRATION)
+    limits = _limits(args)
+    write_bundle(out, manifest if limits is None else msgspec.structs.replace(manifest, limits=limits), files)
+    megabytes = sum(map(len, files.values())) / 1e6
+    print(f"{manifest.name} of {path}: {out}, int8, {megabytes:.1f} MB")  # noqa: T201
+    for attempt in made.attempts:
+        print(f"int8: {attempt}")  # noqa: T201
     return 0
 
 
@@ -103,6 +147,18 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _limits(args: argparse.Namespace) -> Limits | None:
+    limits = Limits(latency_ms=args.max_latency_ms, memory_mb=args.max_memory_mb)
+    return None if limits == Limits() else limits
+
+
 def _options(args: argparse.Namespace) -> ExportOptions:
     from walt_export.bundle import ExportOptions
     from walt_export.onnx import GraphOptions
@@ -114,6 +170,7 @@ def _options(args: argparse.Namespace) -> ExportOptions:
         golden=args.golden,
         calibration=args.calibrate,
         licence=args.licence,
+        limits=_limits(args),
     )
 
 
@@ -137,18 +194,24 @@ def _drawn(error: ParityError, out: Path) -> ExportError:
     return ExportError(f"{error.words}: not exported; drawn in {path}; report it")
 
 
-def _tensorrt(made: Export, model: bytes, out: Path, args: argparse.Namespace) -> None:
-    from walt_export.tensorrt.make import SUFFIX as TRT
-    from walt_export.tensorrt.make import make_tensorrt
+def _for_tensorrt(made: Export, args: argparse.Namespace) -> tuple[bytes, BuildRecipe]:
+    """What a device builds its engine of, in the bundle as in the folder beside it."""
+    from walt_export.tensorrt.make import prepare
 
     most = _MOST_PICTURES if args.dynamic_batch else 1
-    outcome = make_tensorrt(
-        model,
-        out.with_suffix(TRT),
+    return prepare(
+        made.tensorrt_model(),
         precision=_ENGINES[args.precision],
         size_wh=made.manifest.size_wh,
         batch=(1, 1, most),
     )
+
+
+def _tensorrt(made: Export, model: bytes, recipe: BuildRecipe, out: Path) -> None:
+    from walt_export.tensorrt.make import SUFFIX as TRT
+    from walt_export.tensorrt.make import write_tensorrt
+
+    outcome = write_tensorrt(model, recipe, out.with_suffix(TRT))
     print(outcome.words)  # noqa: T201
     if outcome.network is not None:
         print(f"the engine against torch: {made.agreement(outcome.network)}")  # noqa: T201

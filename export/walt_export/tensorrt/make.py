@@ -6,7 +6,6 @@ A TensorRT module and a GPU are found on few machines that export. Elsewhere the
 from __future__ import annotations
 
 import hashlib
-import importlib
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from typing import Final
 
 import msgspec
 import onnx
-import torch
 
 from walt_edge.contract.files import flush
 from walt_edge.runtimes.network import Network
+from walt_edge.runtimes.tensorrt.machine import missing
+from walt_edge.runtimes.tensorrt.recipe import MODEL, RECIPE, Batch, BuildRecipe, Precision, encode
 from walt_export.errors import ExportError
 from walt_export.tensorrt.artefact import tensorrt_model
-from walt_export.tensorrt.recipe import MODEL, README, RECIPE, Batch, BuildRecipe, Precision, encode, readme, trtexec
+from walt_export.tensorrt.recipe import README, readme, trtexec
 
 SUFFIX: Final = ".trt"
 
@@ -70,6 +70,27 @@ def make_tensorrt(
         ExportError: TensorRT does not take the graph, the graph is of another size, batch or precision, or the folder
             cannot be written.
     """
+    ready, recipe = prepare(
+        model,
+        precision=precision,
+        size_wh=size_wh,
+        batch=batch,
+        workspace_bytes=workspace_bytes,
+        optimization_level=optimization_level,
+    )
+    return write_tensorrt(ready, recipe, out)
+
+
+def prepare(
+    model: bytes,
+    *,
+    precision: Precision,
+    size_wh: tuple[int, int],
+    batch: tuple[int, int, int] = (1, 1, 1),
+    workspace_bytes: int = 1 << 30,
+    optimization_level: int = 3,
+) -> tuple[bytes, BuildRecipe]:
+    """The graph for TensorRT and how an engine is built of it; arguments and errors are `make_tensorrt`'s."""
     ready = tensorrt_model(model, halves=precision == "fp16")
     asked: dict[str, object] = {
         "precision": precision,
@@ -78,7 +99,11 @@ def make_tensorrt(
         "workspace_bytes": workspace_bytes,
         "optimization_level": optimization_level,
     }
-    recipe = _recipe(ready, asked)
+    return ready, _recipe(ready, asked)
+
+
+def write_tensorrt(ready: bytes, recipe: BuildRecipe, out: Path) -> Outcome:
+    """Writes what `prepare` gave as a folder, and builds the engine; errors are `make_tensorrt`'s."""
     _check_replaceable(out)
     partial = out.with_name(f".{out.name}.partial")
     try:
@@ -91,22 +116,11 @@ def make_tensorrt(
         raise ExportError(f"cannot write {out}: {error.strerror}; give another --out") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    words = f"{out}: {recipe.engine} of precision {precision} built here by TensorRT"
+    words = f"{out}: {recipe.engine} of precision {recipe.precision} built here by TensorRT"
     if why_not:
         command = shlex.join(trtexec(recipe))
         words = f"{out}: no engine built, {why_not}; on the device run in this folder (step 2 of {README}): {command}"
     return Outcome(out, recipe, out / engine.name if engine else None, network, words)
-
-
-def missing() -> str:
-    """Why no engine can be built on this machine; empty if it can."""
-    try:
-        module = importlib.import_module("tensorrt")
-    except (ImportError, OSError):  # without its libraries the module fails by either
-        return "the Python module tensorrt is not here"
-    if not hasattr(module, "Builder"):  # a folder of type stubs can be imported, too
-        return "the Python module tensorrt is not here, only its types are"
-    return "" if torch.cuda.is_available() else "a CUDA GPU is not here"
 
 
 def _recipe(ready: bytes, asked: dict[str, object]) -> BuildRecipe:
@@ -157,10 +171,10 @@ def _write(folder: Path, ready: bytes, recipe: BuildRecipe, timing_cache: Path) 
 
 
 def _build(folder: Path, recipe: BuildRecipe) -> tuple[Path, Network]:
-    from walt_export.tensorrt import engine  # it imports tensorrt, which few machines have
+    from walt_edge.runtimes.tensorrt import engine  # it imports tensorrt, which few machines have
 
     file = engine.build(folder)
-    return file, engine.EngineNetwork(file.read_bytes(), input_name=recipe.input)
+    return file, engine.EngineNetwork(file.read_bytes(), recipe=recipe)
 
 
 def _put_in_place(partial: Path, out: Path) -> None:

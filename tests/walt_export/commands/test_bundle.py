@@ -17,10 +17,12 @@ import torch
 from walt_export.cli import SCRIPT
 
 from tests.checkpoints import EVEN_LEVEL, SCORE_THRESHOLD, SIZE_WH, noise, small_net, write_small_checkpoint
+from tests.detectors import Together
 from walt_edge import Detector
-from walt_edge.contract.bundle import MODEL, Bundle, write_bundle
+from walt_edge.contract.bundle import MODEL, Bundle, Limits, write_bundle
 from walt_edge.contract.labels import Label
 from walt_edge.contract.predictions import Predictions
+from walt_edge.golden import difference
 
 
 def export(*words: object) -> int:
@@ -114,7 +116,7 @@ def batched(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("options") / "all.walt"
     licence = out.with_name("terms.txt")
     licence.write_text("Only on Tuesdays.")
-    words = ["--dynamic-batch", "--paste", "--opset", 19, "--fp16", "--size", "192x144"]
+    words = ["--max-latency-ms", 500, "--dynamic-batch", "--paste", "--opset", 19, "--fp16", "--size", "192x144"]
     with pytest.raises(SystemExit):
         export(checkpoint, "--out", out, "--opset", 22)
     assert export(checkpoint, "--out", out, *words[:-1], "192x160") == 1, "other proportions than it learned"
@@ -131,8 +133,24 @@ def test_what_is_asked_for_is_in_the_bundle(batched: Path) -> None:
     assert (manifest.size_wh, manifest.opset, manifest.precision) == ((256, 192), 19, "float16")
     assert (manifest.pictures, manifest.outputs[-2:]) == (0, ["pictures", "masks"])
     assert read.files["licence.txt"] == b"Only on Tuesdays."
+    assert manifest.promised == Limits(latency_ms=500.0)
     assert manifest.gflops > Bundle.read(batched).manifest.gflops / 2
     Detector.load(batched, device="cpu").check_golden()
+
+
+def test_pictures_are_looked_at_together_as_each_alone(batched: Path) -> None:
+    read = Bundle.read(batched)
+    runtime = Together(read.files["model.onnx"], size_wh=read.manifest.size_wh, device="cpu", threads=1)
+    detector = Detector(read, runtime=runtime)
+    encoded = [np.frombuffer(read.files[name], np.uint8) for name in read.manifest.golden]
+    images = [np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8) for data in encoded]
+    threshold = detector.manifest.score_threshold / 2
+    together = detector.predict_many(images, score_threshold=threshold)
+    assert len(images) > 1
+    assert sum(map(len, together)) > 0
+    for image, found in zip(images, together, strict=True):
+        alone = detector.predict(image, score_threshold=threshold)
+        assert difference(found, alone, score_threshold=threshold) == ""
 
 
 def test_for_tensorrt_there_is_a_folder_beside_the_bundle(batched: Path) -> None:
@@ -143,7 +161,38 @@ def test_for_tensorrt_there_is_a_folder_beside_the_bundle(batched: Path) -> None
     assert not graph.functions
     assert {node.domain for node in graph.graph.node} == {""}
     assert not list(folder.glob("*.engine"))
-    assert not [name for name in Bundle.read(batched).files if "trt" in name]
+    files = Bundle.read(batched).files
+    assert {name: data for name, data in files.items() if name.startswith("tensorrt/")} == {
+        f"tensorrt/{name}": (folder / name).read_bytes() for name in ("model.onnx", "build.json")
+    }
+
+
+def test_a_bundle_is_made_int8_without_its_checkpoint(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames, out = tmp_path / "frames", tmp_path / "int8.walt"
+    frames.mkdir()
+    for index in range(8):
+        cv2.imwrite(str(frames / f"{index}.png"), noise(index))
+    for words, says in (
+        (("--int8", "--trt"), "give its checkpoint for --trt"),
+        ((), "can be made --int8 and nothing else: give its checkpoint"),
+        (("--int8", "--calibrate", tmp_path / "none"), "--calibrate FOLDER"),
+    ):
+        assert export(bundle, "--out", out, *words) != 0
+        assert_one_line(capsys, says)
+        assert not out.exists()
+    assert export(bundle, "--out", out, "--int8", "--calibrate", frames, "--max-memory-mb", 400) == 0
+    made, before = Bundle.read(out), Bundle.read(bundle)
+    assert (made.manifest.precision, made.manifest.promised.memory_mb) == ("int8", 400)
+    assert (made.manifest.name, made.manifest.lineage) == (before.manifest.name, before.manifest.lineage)
+    assert made.manifest.parity["int8_f1"] >= 0.98
+    assert b"QuantizeLinear" in made.files[MODEL]
+    assert made.files["licence.txt"] == before.files["licence.txt"]
+    Detector.load(out, device="cpu", threads=1).check_golden()
+    capsys.readouterr()
+    assert export(out, "--out", tmp_path / "again.walt", "--int8", "--calibrate", frames) == 1
+    assert_one_line(capsys, "is int8 already")
 
 
 def test_int8_without_pictures_to_calibrate_on(

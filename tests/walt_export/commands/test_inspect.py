@@ -52,12 +52,12 @@ def test_it_says_what_the_bundle_says_and_draws_the_cost(
 
 def test_what_a_later_manifest_says_is_shown_too(bundle: Path) -> None:
     class LaterManifest(BundleManifest, frozen=True, kw_only=True):
-        limits: dict[str, str]
+        hours: dict[str, str]
 
     read = Bundle.read(bundle)
-    later = LaterManifest(**msgspec.structs.asdict(read.manifest), limits={"night": "not judged"})
+    later = LaterManifest(**msgspec.structs.asdict(read.manifest), hours={"night": "not judged"})
     facts = list(describe(replace(read, manifest=later), read_model(read)))
-    assert ("limits", '{"night":"not judged"}') in facts
+    assert ("hours", '{"night":"not judged"}') in facts
 
 
 def test_without_runs_it_measures_no_time(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

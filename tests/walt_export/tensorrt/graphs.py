@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from walt_export.tensorrt.recipe import Batch, BuildRecipe, encode
+
+from walt_edge.runtimes.tensorrt.recipe import Batch, BuildRecipe, encode
 
 OPSET = 20
 

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from walt_export.errors import ExportError
 from walt_export.tensorrt.artefact import tensorrt_model
-from walt_export.tensorrt.recipe import Batch
 
 from tests.checkpoints import EVEN_LEVEL, SIZE_WH, noise
 from tests.walt_export.tensorrt.conftest import Place
 from tests.walt_export.tensorrt.graphs import bright_pictures, folder_of, pictures, quantised_pictures
 from walt_edge.runtimes.network import Candidates
+from walt_edge.runtimes.tensorrt import EngineError
+from walt_edge.runtimes.tensorrt.recipe import Batch
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 
 EVEN = np.full((SIZE_WH[1], SIZE_WH[0], 3), EVEN_LEVEL, np.uint8)
@@ -31,7 +30,7 @@ def bright() -> bytes:
 
 def network_of(place: Place, folder: Path) -> Any:
     plan = place.engine.build(folder).read_bytes()
-    return place.engine.EngineNetwork(plan, memory=place.engine.Memory(place.device))
+    return place.engine.EngineNetwork(plan, memory=place.memory())
 
 
 def assert_close(found: Candidates, expected: Candidates) -> None:
@@ -84,7 +83,7 @@ def test_pictures_that_the_engine_was_not_built_for_are_refused(
     place: Place, bright: bytes, tmp_path: Path, wrong: np.ndarray[Any, np.dtype[np.uint8]]
 ) -> None:
     network = network_of(place, folder_of(tmp_path, bright))
-    with pytest.raises(ExportError, match="TensorRT gave up on pictures of shape") as caught:
+    with pytest.raises(EngineError, match="TensorRT gave up on pictures of shape") as caught:
         network.run(wrong)
     assert "\n" not in str(caught.value)
     assert network.run(pictures(99))["pictures"].tolist() == [0]
@@ -93,24 +92,24 @@ def test_pictures_that_the_engine_was_not_built_for_are_refused(
 def test_the_parser_s_error_names_the_node(place: Place, tmp_path: Path) -> None:
     model = bright_pictures()
     model.graph.node[2].op_type = "Bernoulli"
-    with pytest.raises(ExportError, match=r"refuses the node bright \(Bernoulli\): ") as caught:
+    with pytest.raises(EngineError, match=r"refuses the node bright \(Bernoulli\): ") as caught:
         place.engine.build(folder_of(tmp_path, model.SerializeToString()))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "model.engine").exists()
 
 
 def test_what_is_no_model_is_refused(place: Place, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"TensorRT's parser refuses the (graph|node)"):
+    with pytest.raises(EngineError, match=r"TensorRT's parser refuses the (graph|node)"):
         place.engine.build(folder_of(tmp_path, b"not a model"))
 
 
 def test_a_dynamic_batch_needs_a_profile(place: Place, bright: bytes, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"TensorRT built no engine of .*profile"):
+    with pytest.raises(EngineError, match=r"TensorRT built no engine of .*profile"):
         place.engine.build(folder_of(tmp_path, bright, dynamic_batch=False))
 
 
 def test_a_recipe_of_another_input_is_refused(place: Place, bright: bytes, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"inputs are \['image'\], the recipe's is picture"):
+    with pytest.raises(EngineError, match=r"inputs are \['image'\], the recipe's is picture"):
         place.engine.build(folder_of(tmp_path, bright, input="picture"))
 
 
@@ -121,7 +120,7 @@ def test_a_timing_cache_is_written_and_read(
     place.engine.build(folder)
     first = (folder / "timing.cache").read_bytes()
     assert first
-    with caplog.at_level(logging.WARNING, "walt_export"):
+    with caplog.at_level(logging.WARNING, "walt_edge"):
         place.engine.build(folder)
         assert "timed again" not in caplog.text
         (folder / "timing.cache").write_bytes(b"of another device")
@@ -131,16 +130,15 @@ def test_a_timing_cache_is_written_and_read(
 
 
 def test_what_is_no_engine_is_refused(place: Place) -> None:
-    memory = place.engine.Memory(place.device)
-    with pytest.raises(ExportError, match=r"cannot read the engine .*build it here"):
-        place.engine.EngineNetwork(b"of another device", memory=memory)
+    with pytest.raises(EngineError, match=r"cannot read the engine .*build it here"):
+        place.engine.EngineNetwork(b"of another device", memory=place.memory())
 
 
 def test_an_engine_of_something_else_is_refused(place: Place, tmp_path: Path) -> None:
     model = bright_pictures()
     del model.graph.output[2:4]
     folder = folder_of(tmp_path, tensorrt_model(model.SerializeToString()))
-    with pytest.raises(ExportError, match=r"no outputs \['labels', 'maps'\]"):
+    with pytest.raises(EngineError, match=r"no outputs \['labels', 'maps'\]"):
         network_of(place, folder)
 
 
@@ -153,13 +151,13 @@ def test_another_major_version_is_refused(
     if fine:
         assert place.engine.build(folder).is_file()
         return
-    with pytest.raises(ExportError, match=rf"TensorRT {version} is here, the recipe is for 10\.0 up to 11"):
+    with pytest.raises(EngineError, match=rf"TensorRT {version} is here, the recipe is for 10\.0 up to 11"):
         place.engine.build(folder)
 
 
 def context_of(place: Place, bright: bytes, folder: Path) -> tuple[Any, ...]:
     """A context and what has to outlive it not."""
-    log = place.trt.Logger(place.trt.Logger.Severity.INTERNAL_ERROR) if place.device.type == "cuda" else Silent()
+    log = place.trt.Logger(place.trt.Logger.Severity.INTERNAL_ERROR) if place.is_real else Silent()
     plan = place.engine.build(folder_of(folder, bright)).read_bytes()
     runtime = place.trt.Runtime(log)
     engine = runtime.deserialize_cuda_engine(plan)
@@ -175,13 +173,13 @@ class Silent:
 
 def test_what_is_called_out_of_order_is_false(place: Place, bright: bytes, tmp_path: Path) -> None:
     context, engine, *_kept = context_of(place, bright, tmp_path)
-    held = torch.zeros(2 * 6 * 8 * 3, dtype=torch.uint8, device=place.device)
+    held = place.memory().reserve(2 * 6 * 8 * 3)
     assert not context.execute_async_v3(0)  # neither shape nor address
     assert not context.set_input_shape("scores", (2,))
     assert not context.set_input_shape("image", (2, 6, 8, 4))
-    assert not context.set_tensor_address("nobody", held.data_ptr())
+    assert not context.set_tensor_address("nobody", held.address)
     assert context.set_input_shape("image", (2, 6, 8, 3))
-    assert context.set_tensor_address("image", held.data_ptr())
+    assert context.set_tensor_address("image", held.address)
     assert not context.execute_async_v3(0)  # outputs have no memory
     modes = {
         engine.get_tensor_name(index): engine.get_tensor_mode(engine.get_tensor_name(index)) for index in range(6)
@@ -234,13 +232,13 @@ def test_a_device_without_memory_gives_up_in_one_line(
 ) -> None:
     network = network_of(fake_place, folder_of(tmp_path, bright))
     monkeypatch.setattr(fake_place.engine._Output, "reallocate_output_async", lambda *_: 0)
-    with pytest.raises(ExportError, match="No memory for output tensor"):
+    with pytest.raises(EngineError, match="No memory for output tensor"):
         network.run(pictures(99))
 
 
 def test_the_fake_writes_where_it_was_told(fake_place: Place, bright: bytes, tmp_path: Path) -> None:
     context, *_kept = context_of(fake_place, bright, tmp_path)
-    held = torch.from_numpy(pictures(51))
+    held = pictures(51)
 
     class Fixed(fake_place.trt.IOutputAllocator):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
@@ -258,7 +256,7 @@ def test_the_fake_writes_where_it_was_told(fake_place: Place, bright: bytes, tmp
 
     outputs = {name: Fixed() for name in ("boxes", "scores", "labels", "maps", "pictures")}
     assert context.set_input_shape("image", (1, 6, 8, 3))
-    assert context.set_tensor_address("image", held.data_ptr())
+    assert context.set_tensor_address("image", held.ctypes.data)
     assert all(context.set_output_allocator(name, output) for name, output in outputs.items())
     assert context.execute_async_v3(0)
     assert outputs["boxes"].shape == [1, 4]

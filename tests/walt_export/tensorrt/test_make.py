@@ -1,24 +1,29 @@
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from walt_export.errors import ExportError
-from walt_export.tensorrt.make import make_tensorrt, missing
-from walt_export.tensorrt.recipe import Batch, read_recipe
+from walt_export.tensorrt.make import make_tensorrt
 
 from tests.checkpoints import SIZE_WH as NETWORK_WH
 from tests.checkpoints import noise
+from tests.fakes.cuda import Library
 from tests.walt_export.tensorrt.conftest import Place
 from tests.walt_export.tensorrt.graphs import SIZE_WH, bright_pictures, pictures, quantised_pictures
+from walt_edge.runtimes.cuda import Driver
+from walt_edge.runtimes.tensorrt import EngineError
+from walt_edge.runtimes.tensorrt.machine import missing
+from walt_edge.runtimes.tensorrt.recipe import Batch, read_recipe
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 
 _Asked = dict[str, Any]
@@ -40,9 +45,8 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def here(fake_place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A machine with TensorRT and a GPU, both fake."""
-    memory = fake_place.engine.Memory(fake_place.device)
-    monkeypatch.setattr(fake_place.engine, "Memory", lambda _: memory)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    library = Library()
+    monkeypatch.setattr(Driver, "open", lambda: Driver(library))
     return fake_place
 
 
@@ -171,7 +175,7 @@ def test_a_build_that_fails_leaves_what_was_there(
     make_tensorrt(bright, out, **ASKED)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     monkeypatch.setattr(here.trt.Builder, "build_serialized_network", lambda *_: None)
-    with pytest.raises(ExportError, match="TensorRT built no engine"):
+    with pytest.raises(EngineError, match="TensorRT built no engine"):
         make_tensorrt(bright, out, **{**ASKED, "precision": "fp16"})
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["street.trt"]
@@ -185,7 +189,7 @@ class Broken(ModuleType):
 
 
 def test_why_no_engine_can_be_built_is_said(monkeypatch: pytest.MonkeyPatch, fake_place: Place) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(ctypes, "CDLL", mock.Mock(side_effect=OSError))
     assert missing() == "a CUDA GPU is not here"
     monkeypatch.setitem(sys.modules, "tensorrt", Broken("tensorrt"))
     assert missing() == "the Python module tensorrt is not here, only its types are"

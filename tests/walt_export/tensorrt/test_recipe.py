@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from walt_export.errors import ExportError
-from walt_export.tensorrt.recipe import Batch, BuildRecipe, encode, read_recipe, readme, trtexec
+from walt_export.tensorrt.recipe import readme, trtexec
+
+from walt_edge.runtimes.tensorrt import EngineError
+from walt_edge.runtimes.tensorrt.recipe import Batch, BuildRecipe, encode, read_recipe
 
 MODEL = b"an ONNX file"
 RECIPE = BuildRecipe(
@@ -52,7 +54,7 @@ def test_another_recipe_is_refused_in_one_line(folder: Path, former: bytes, new:
     data = (folder / "build.json").read_bytes()
     assert former in data
     (folder / "build.json").write_bytes(data.replace(former, new, 1))
-    with pytest.raises(ExportError, match=words) as caught:
+    with pytest.raises(EngineError, match=words) as caught:
         read_recipe(folder)
     assert "\n" not in str(caught.value)
 
@@ -60,13 +62,13 @@ def test_another_recipe_is_refused_in_one_line(folder: Path, former: bytes, new:
 @pytest.mark.parametrize("name", ["build.json", "model.onnx"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(ExportError, match=rf"cannot read .*{name}"):
+    with pytest.raises(EngineError, match=rf"cannot read .*{name}"):
         read_recipe(folder)
 
 
 def test_a_changed_byte_in_the_model_is_found(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(MODEL + b"!")
-    with pytest.raises(ExportError, match=r"has sha256 \w{12}, the recipe is for \w{12}"):
+    with pytest.raises(EngineError, match=r"has sha256 \w{12}, the recipe is for \w{12}"):
         read_recipe(folder)
 
 

@@ -18,8 +18,10 @@ import pytest
 from tests.material import ROOT
 
 STUBS = "tensorrt-stubs==10.13.0.35.1"
-ENGINE = ROOT / "export/walt_export/tensorrt/engine.py"
+ENGINE = ROOT / "walt_edge/runtimes/tensorrt/engine.py"
 FAKE = ROOT / "tests/fakes/tensorrt.py"
+FAKES = sorted(FAKE.parent.glob("tensorrt*.py"))
+"""Of which it is made."""
 _OF_PYTHON = {"__len__", "__getitem__", "__bool__"}
 _MADE_BY_TENSORRT = {
     "IBuilderConfig",
@@ -176,7 +178,8 @@ def _is_own_affair(name: str, method: str) -> bool:
 
 
 def test_the_fake_has_no_name_and_no_argument_that_the_real_module_has_not(stubs: Path) -> None:
-    real, fake = signatures(stubs / "tensorrt_bindings/tensorrt.pyi"), signatures(FAKE)
+    real = signatures(stubs / "tensorrt_bindings/tensorrt.pyi")
+    fake = {name: told for file in FAKES for name, told in signatures(file).items()}
     assert len(fake) >= 20
     compared = 0
     for name, (methods, names, _) in fake.items():

@@ -22,6 +22,7 @@ from walt_train.engine.checkpoint import load_model
 from walt_train.engine.curves import Curves
 from walt_train.engine.fit import fit
 from walt_train.engine.launch import launch
+from walt_train.engine.learned import read_learned
 from walt_train.engine.plan import Fit, FitError, State, whole_state
 from walt_train.engine.segments import Segment
 from walt_train.model.waltnet import WaltNet
@@ -53,6 +54,10 @@ def test_a_training_leaves_everything_that_comes_after_it_needs(trained: Path) -
     assert 0 <= manifest.score_threshold <= 1
     assert manifest.parameters == sum(weight.numel() for weight in net.parameters())
     assert manifest.validation["frames"] == 4
+    learned, sha256 = read_learned(folder / "learned.json")
+    assert sha256 == manifest.learned_sha256
+    assert (learned.data_sha256, learned.seed) == (manifest.data_sha256, 3)
+    assert [part.role for part in learned.parts] == ["train", "validation"]
     curves = json.loads((folder / "curves.json").read_text())
     assert [row["step"] for row in curves] == [1, 2, 3, 4, 5, 6]
     assert {"loss", "loss_amodal", "loss_occluder", "loss_occluded", "loss_rpn_cls", "loss_bbox"} <= curves[0].keys()

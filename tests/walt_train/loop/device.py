@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 from tests.broker import Broker
 from walt_edge.contract.messages import CONTENT_TYPE_ENVELOPE, Ack, decode_ack
 from walt_edge.contract.topics import DeviceTopics, Kind
-from walt_edge.privacy import SealedEnvelope
+from walt_edge.privacy.anonymiser import SealedEnvelope
 
 TOPICS = DeviceTopics("test", "walt-test")
 

@@ -14,8 +14,8 @@ from tests.envelopes import image, moment, origin
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, encode_rle
 from walt_edge.contract.messages import CropHeader, PlateHeader, SpoolCounts, Telemetry
-from walt_edge.privacy import SealedEnvelope, seal
-from walt_train.loop.store import Accepted, Store
+from walt_edge.privacy.anonymiser import SealedEnvelope, seal
+from walt_train.loop.store.store import Accepted, Store
 
 WIDTH, HEIGHT = 640, 360
 FPS = 10.0

@@ -20,7 +20,7 @@ from walt_train.loop.report.evidence import Evidence, Line, ReportError, read_ev
 from walt_train.loop.report.figures import LEAST_STEPS, failing, learning_gates
 from walt_train.loop.report.learning import Learning, Point, Swap, compared, curve, curve_path, swap_of
 from walt_train.loop.report.page import Learned, write_report
-from walt_train.loop.store import Store
+from walt_train.loop.store.store import Store
 
 SWAPPED_AT = 6
 

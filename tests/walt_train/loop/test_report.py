@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.walt_train.loop import scene
 from walt_edge.contract.labels import Label
-from walt_edge.privacy import SealedEnvelope
+from walt_edge.privacy.anonymiser import SealedEnvelope
 from walt_train.loop.report.evidence import Evidence, ReportError, read_evidence, read_journal
 from walt_train.loop.report.figures import (
     Gate,
@@ -30,7 +30,7 @@ from walt_train.loop.report.figures import (
 from walt_train.loop.report.overview import best_first
 from walt_train.loop.report.page import write_report
 from walt_train.loop.report.truth import Match, Truth, judge, wilson
-from walt_train.loop.store import Store
+from walt_train.loop.store.store import Store
 
 CROPS = [scene.crop(scene.CAR, 3, 0.95), scene.crop(scene.CAR, 5, 0.7), scene.crop(scene.WALKER, 4, 0.8)]
 VOID = {"link", "meta", "img", "br"}

@@ -16,7 +16,7 @@ from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_edge.contract.predictions import Predictions, frame_prediction, write_predictions
-from walt_edge.privacy import FILL_BGR
+from walt_edge.privacy.anonymiser import FILL_BGR
 from walt_train.cli import SCRIPT
 from walt_train.data import open_samples
 from walt_train.data.layers import sample_layers

@@ -15,7 +15,7 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, decode_rle
 from walt_edge.contract.messages import CropHeader, PlateHeader
 from walt_edge.packaged import general_model
-from walt_edge.privacy import AnonymisedImage, Anonymiser
+from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser
 from walt_edge.vision.motion import Motion
 from walt_edge.vision.plate import Image
 from walt_edge.vision.sightings import Sighting
@@ -97,9 +97,11 @@ class Noting(Anonymiser):
         super().__init__()
         self.told: list[Sighting] = []
 
-    def __call__(self, bgr: Image, sightings: Sequence[Sighting], moving: Mask) -> AnonymisedImage:
+    def __call__(
+        self, bgr: Image, sightings: Sequence[Sighting], moving: Mask, also: Sequence[PatchMask] | None = None
+    ) -> AnonymisedImage:
         self.told += sightings
-        return super().__call__(bgr, sightings, moving)
+        return super().__call__(bgr, sightings, moving, also)
 
 
 def test_what_is_not_surely_a_vehicle_keeps_no_head(source: Source) -> None:

@@ -116,10 +116,6 @@ def _of_other_size(folder: Path) -> None:
     write_clipart(folder, msgspec.structs.replace(read_clipart(folder), frame_wh=(640, 480)))
 
 
-def _broken(folder: Path) -> None:
-    (folder / read_clipart(folder).clips[0].image).write_bytes(b"no image")
-
-
 def _mined_already(folder: Path) -> None:
     (folder / "mining.json").write_text("{}")
 
@@ -130,7 +126,6 @@ def _mined_already(folder: Path) -> None:
         (_without_plates, "clips and no plate to stand before"),
         (_empty, "neither clips nor plates"),
         (_of_other_size, "is 320x240, the frames 640x480"),
-        (_broken, "is missing or no image"),
         (_mined_already, "was made by walt-train mine"),
     ],
 )

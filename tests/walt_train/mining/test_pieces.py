@@ -8,6 +8,7 @@ import pytest
 
 from tests.walt_train.mining.archives import crop_header
 from walt_edge.contract.clipart import Clip, Cuboid
+from walt_edge.contract.masks import encode_rle
 from walt_train.mining.epochs import Pose
 from walt_train.mining.pieces import ClipPiece
 
@@ -45,6 +46,27 @@ def test_points_and_boxes_move_with_the_mask(turn_deg: float) -> None:
     assert (ny - y0, y1 - fy) == pytest.approx((15, 15), abs=1.5)
     corners = np.array(after.clip.cuboid.corners_xy)
     assert [*corners.min(axis=0), *corners.max(axis=0)] == pytest.approx([x0, y0, x1, y1], abs=1.5)
+
+
+@pytest.mark.parametrize("turn_deg", [0.0, 1.0])
+def test_what_the_device_told_of_its_fill_is_believed_and_moves_with_the_mask(turn_deg: float) -> None:
+    before = piece(150, 90)
+    assert before.header.filled is None
+    assert not before.filled.any()  # black is not the anonymiser's colour
+    head = np.zeros_like(before.mask)
+    head[5:15, 20:40] = True
+    told = msgspec.structs.replace(before.header, filled=encode_rle(head))
+    before = ClipPiece(Path(), msgspec.structs.replace(before.clip, header=told), before.bgr, before.mask)
+    assert (before.filled == head).all()
+    angle = np.radians(turn_deg)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    after = before.moved(Pose(np.hstack([turn, [[6.0], [-3.0]]]), WH, 0.9))
+    assert after is not None
+    assert after.filled.shape == after.mask.shape
+    assert after.filled.sum() == pytest.approx(200, rel=0.1)
+    (rows, columns), (body_rows, body_columns) = np.nonzero(after.filled), np.nonzero(after.mask)
+    from_body = (columns.mean() - body_columns.min(), rows.mean() - body_rows.min())
+    assert from_body == pytest.approx((24.5, 4.5), abs=1.5)
 
 
 def test_a_point_that_leaves_the_frame_is_unknown_and_a_clip_that_does_is_none() -> None:

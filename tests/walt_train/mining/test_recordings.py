@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.scenes import Scene, Thing, walk
 from tests.walt_train.mining.archives import FPS, WH
 from walt_edge.contract.messages import CropHeader
-from walt_edge.privacy import Anonymiser
+from walt_edge.privacy.anonymiser import Anonymiser
 from walt_edge.vision.drift import MovingCameraError
 from walt_train.mining import recordings
 from walt_train.mining.recordings import Mined, mine_recording

@@ -9,7 +9,7 @@ from pathlib import Path
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.messages import Desired
 from walt_edge.contract.topics import DeviceTopics
-from walt_train.loop.link import BrokerConfig, parse_address
+from walt_train.loop.broker.arguments import HOME, add_broker_arguments, broker_config, has_broker
 from walt_train.loop.publish.desired import set_desired
 from walt_train.loop.publish.repository import Release, Repository
 
@@ -31,30 +31,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--repository", required=True, type=Path, metavar="DIR", help="to be served by HTTP(S); made if absent")
     add("--keys", required=True, type=Path, metavar="DIR", help="private keys, kept elsewhere; made if absent")
-    add("--broker", metavar="HOST:PORT", help="an MQTT 5 broker; with --device")
     add("--device", action="append", default=[], metavar="SITE/DEVICE", help="shall run it; may be repeated")
-    add("--ca", type=Path, metavar="FILE", help="certificate authority of the broker; turns TLS on")
-    add("--cert", type=Path, metavar="FILE", help="our certificate, for mutual TLS")
-    add("--key", type=Path, metavar="FILE", help="its key")
+    add_broker_arguments(parser, "with --device: an MQTT 5 broker")
 
 
 def run(args: argparse.Namespace) -> int:
     """Publishes, then sets what the devices are to run, and says what an agent needs."""
     if (args.bundle is None) != args.refresh:
         raise UsageError("give a BUNDLE to publish, or --refresh to sign what is there anew")
-    if bool(args.device) != bool(args.broker):
-        raise UsageError("--broker and --device belong together: give both or none")
-    if (args.cert or args.key) and not args.ca:
-        raise UsageError("--cert and --key need --ca, the certificate authority of the broker")
+    if bool(args.device) != has_broker(args):
+        raise UsageError("--device and a broker (--broker or --workers) belong together: give both or none")
+    broker = broker_config(args, HOME) if args.device else None
     devices = [_device(text) for text in args.device]
     repository = Repository(args.repository, args.keys)
     release = _release(repository, args.bundle)
     say = sys.stdout.write
     say(f"release {release.number}: {release.target}, sha256 {release.sha256}\n")
     say(f"trust root: {repository.trust_root} (walt-edge run --updates URL --trust root.json)\n")
-    if devices:
+    if broker:
         desired = Desired(release=release.number, target=release.target, sha256=release.sha256)
-        set_desired(_broker(args), devices, desired)
+        set_desired(broker, devices, desired)
         say(f"desired: {', '.join(args.device)}\n")
     return 0
 
@@ -66,11 +62,6 @@ def _release(repository: Repository, bundle: Path | None) -> Release:
     newest = repository.newest()
     assert newest is not None
     return newest
-
-
-def _broker(args: argparse.Namespace) -> BrokerConfig:
-    host, port = parse_address(args.broker)
-    return BrokerConfig(host=host, port=port, client_id="", ca=args.ca, cert=args.cert, key=args.key)
 
 
 def _device(text: str) -> DeviceTopics:

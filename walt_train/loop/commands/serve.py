@@ -14,9 +14,12 @@ from types import FrameType
 
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.topics import TopicError, check_name
-from walt_train.loop.link import BrokerConfig, parse_address
+from walt_train.loop.broker.arguments import HOME, add_broker_arguments, broker_config
+from walt_train.loop.commands.keep import add_policy_arguments, policy_of
+from walt_train.loop.lineage.carry import Hands
 from walt_train.loop.publish.files import BusyError
 from walt_train.loop.publish.repository import Repository
+from walt_train.loop.serve.duties import Duties, duties_of
 from walt_train.loop.serve.http import HttpConfig, HttpServer, make_app, parse_listen
 from walt_train.loop.serve.jobs import Jobs, worker_name
 from walt_train.loop.serve.programs import Programs
@@ -24,7 +27,8 @@ from walt_train.loop.serve.rollout import Rollout, by_mqtt
 from walt_train.loop.serve.steps import Judging, Workshop
 from walt_train.loop.serve.trigger import Threshold
 from walt_train.loop.serve.worker import Worker, WorkerConfig
-from walt_train.loop.store import DATABASE_NAME, Store
+from walt_train.loop.store.arguments import add_store_arguments, store_config
+from walt_train.loop.store.store import Store
 
 LOGGER = logging.getLogger(__name__)
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -33,14 +37,12 @@ _LOOPBACK = ("127.", "::1", "localhost")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
     add = parser.add_argument
-    add("--store", required=True, type=Path, metavar="DIR", help="a store that walt-loop ingest fills")
+    add_store_arguments(parser, "a store that walt-loop ingest fills")
     add("--home", required=True, type=Path, metavar="DIR", help="generations, repository and keys; made if absent")
-    add("--broker", required=True, metavar="HOST:PORT", help="tells the devices what to run")
-    add("--ca", type=Path, metavar="FILE", help="the broker's certificate authority; turns TLS on")
-    add("--cert", type=Path, metavar="FILE", help="our certificate at the broker, for mutual TLS")
-    add("--key", type=Path, metavar="FILE", help="its key")
+    add_broker_arguments(parser, "an MQTT 5 broker, which tells the devices what to run")
     _add_training(parser)
     _add_judging(parser)
+    add_policy_arguments(parser, "keep-")
     add("--http", default="127.0.0.1:0", metavar="HOST:PORT", help="serves the repository (default: %(default)s)")
     add("--tls-cert", type=Path, metavar="FILE", help="serves by HTTPS: certificate chain")
     add("--tls-key", type=Path, metavar="FILE", help="its key")
@@ -75,21 +77,25 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Works and serves until SIGTERM or Ctrl-C."""
+    where = store_config(args)
     _check(args)
     home: Path = args.home
     judging = _judging(args)
+    policy = policy_of(args.keep_days, args.keep_gb)
     programs = Programs.installed(args.gpus)
+    broker = broker_config(args, HOME)
     host, port = parse_listen(args.http)
     http = HttpConfig(host=host, port=port, tls_cert=args.tls_cert, tls_key=args.tls_key)
     repository = Repository(home / "repository", home / "keys")
     # Another worker of this home that starts at the same moment does the same.
     with contextlib.suppress(BusyError):
         repository.begin()
-    with Store(args.store) as store:
+    with Store(where) as store:
         jobs = Jobs(store.engine, owner=worker_name(), lease_s=args.lease_s)
         for failed in jobs.reopen() if args.retry_failed else ():
             LOGGER.info("%s goes on; it had failed: %s", failed.title, failed.reason)
-        rollout = Rollout(repository, by_mqtt(_broker(args)))
+        tell = by_mqtt(broker)
+        rollout, hands = Rollout(repository, tell), Hands(store, jobs, home, repository, tell)
         workshop = Workshop(store, home, jobs, programs, rollout, judging)
         worker = Worker(store, jobs, workshop, _config(args), keep=rollout.keep)
 
@@ -100,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
             signal.signal(signal.SIGTERM, stop)
             signal.signal(signal.SIGINT, stop)
             _announce(server.url, host, args.tls_cert)
-            worker.run()
+            with Duties(duties_of(hands, policy)):
+                worker.run()
     return 0
 
 
@@ -112,12 +119,8 @@ def _announce(url: str, host: str, tls_cert: Path | None) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if not (args.store / DATABASE_NAME).is_file():
-        raise UsageError(f"no store in {args.store}: walt-loop ingest makes one")
     if bool(args.tls_cert) != bool(args.tls_key):
         raise UsageError("--tls-cert and --tls-key go together")
-    if (args.cert or args.key) and not args.ca:
-        raise UsageError("--cert and --key need --ca, the certificate authority of the broker")
     least = {"--min-crops": args.min_crops, "--min-tracks": args.min_tracks, "--steps": args.steps}
     for option, value in least.items():
         if value is not None and value < 1:
@@ -154,11 +157,6 @@ def split_truths(words: Sequence[str]) -> tuple[dict[str, Path], Path | None]:
         except TopicError as error:
             raise UsageError(f"--truth {word}: {error}") from error
     return truths, only
-
-
-def _broker(args: argparse.Namespace) -> BrokerConfig:
-    host, port = parse_address(args.broker)
-    return BrokerConfig(host=host, port=port, client_id="walt-serve", ca=args.ca, cert=args.cert, key=args.key)
 
 
 def _config(args: argparse.Namespace) -> WorkerConfig:

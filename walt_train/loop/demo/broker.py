@@ -22,7 +22,7 @@ def start_broker(stations: Stations, folder: Path) -> tuple[Station, int]:
     mosquitto = program("mosquitto")
     folder.mkdir(parents=True, exist_ok=True)
     for attempt in range(_ATTEMPTS):
-        port = _free_port()
+        port = free_port()
         config = folder / "mosquitto.conf"
         config.write_text(configuration(port))
         broker = stations.start("broker", [mosquitto, "-c", str(config)])
@@ -55,7 +55,8 @@ def configuration(port: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

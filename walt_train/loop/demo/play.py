@@ -35,7 +35,7 @@ from walt_train.loop.report.figures import (
 from walt_train.loop.report.learning import Learning
 from walt_train.loop.report.page import NOTHING_LEARNED, Learned, picture_of, write_report
 from walt_train.loop.report.truth import Match, Truth, judge
-from walt_train.loop.store import Store
+from walt_train.loop.store.store import Store
 
 LOGGER = logging.getLogger(__name__)
 MARKER = ".walt-demo"

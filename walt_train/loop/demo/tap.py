@@ -12,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from walt_edge.contract.messages import AckState, EnvelopeError, Telemetry, decode_ack
 from walt_edge.contract.topics import ROOT
+from walt_train.loop.broker.steady import SteadyClient
 from walt_train.loop.children import StationError
 
 _CONNECT_S = 10.0
@@ -28,7 +29,7 @@ class Tap:
         self.telemetry: Telemetry | None = None
         self._answers: dict[str, AckState] = {}
         self._subscribed = threading.Event()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="walt-demo-tap", protocol=mqtt.MQTTv5)
+        self._client = SteadyClient(CallbackAPIVersion.VERSION2, client_id="walt-demo-tap", protocol=mqtt.MQTTv5)
         self._client.on_connect = lambda client, *_: client.subscribe(
             [(f"{ROOT}/+/+/telemetry", 1), (f"{ROOT}/+/+/ack/+", 1)]
         )

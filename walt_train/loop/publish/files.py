@@ -1,4 +1,4 @@
-"""One publisher at a time."""
+"""One at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def held(path: Path, what: str) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise BusyError(f"another publisher is at work in {what}: wait until it is done") from error
+        raise BusyError(f"another process is at work in {what}: wait until it is done") from error
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ comes last: it is the moment of the release. A kill before it leaves files that 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,6 +38,11 @@ LIFE: Final[Mapping[str, timedelta]] = {
     "snapshot": timedelta(days=30),
     "timestamp": timedelta(days=30),
 }
+RESTORED = ".restored"
+"""Lies in a repository that was restored from a copy: devices may know of newer releases than it does."""
+_LEAP = 1000
+_SIGNED_AT = "signed_at"
+_RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class PublishError(WaltError):
@@ -67,6 +72,7 @@ class _State:
     targets: dict[str, TargetFile]
     versions: dict[str, int]
     expires: dict[str, datetime]
+    signed_at: datetime | None = None
 
     @property
     def releases(self) -> list[Release]:
@@ -135,19 +141,48 @@ class Repository:
         checked = Bundle.read(bundle)
         with self._writing() as (state, keys):
             newest = state.newest
-            if newest is not None and newest.sha256 == checked.sha256:
+            if newest is not None and newest.sha256 == checked.sha256 and self._step == 1:
                 self._renew(state, keys)
                 return newest
             data = bundle.read_bytes()
             if hashlib.sha256(data).hexdigest() != checked.sha256:
                 raise PublishError(f"{bundle} changed while it was read: publish it again")
-            number = newest.number + 1 if newest else 1
+            number = (newest.number if newest else 0) + self._step
             name = f"{checked.manifest.name}-{number}{SUFFIX}"
             write_whole(self._targets / f"{checked.sha256}.{name}", data)
             custom = {"custom": {"release": number}}
             state.targets[name] = TargetFile(len(data), {"sha256": checked.sha256}, name, custom)
             self._commit(state, keys)
         return Release(number, name, checked.sha256)
+
+    def remove(self, sha256s: Sequence[str]) -> list[int]:
+        """Takes releases of these bytes back, but for the newest of all: its number must never be given again.
+
+        Their bundles are removed, once nothing that is signed names them.
+
+        Returns:
+            The numbers of what was taken back.
+
+        Raises:
+            KeysError, BusyError, PublishError: As `publish` does.
+        """
+        if not self._is_begun:
+            return []
+        with self._writing() as (state, keys):
+            gone = [one for one in state.releases[1:] if one.sha256 in sha256s]
+            for release in gone:
+                del state.targets[release.target]
+            if gone:
+                self._commit(state, keys)
+            self._sweep(state)
+        return [release.number for release in gone]
+
+    def _sweep(self, state: _State) -> None:
+        """Removes bundles that nothing names: of releases that were taken back, or that a kill left."""
+        named = {f"{target.hashes['sha256']}.{name}" for name, target in state.targets.items()}
+        for path in self._targets.glob(f"*{SUFFIX}"):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
 
     def refresh(self) -> None:
         """Signs what is there anew, so that agents go on trusting it; to be called well within 30 days.
@@ -220,7 +255,8 @@ class Repository:
         targets = self._load(f"{snapshot.meta['targets.json'].version}.targets.json", Targets, root).signed
         signed = (timestamp, snapshot, targets)
         versions = {one.type: one.version for one in signed}
-        return _State(root, targets.targets, versions, {one.type: one.expires for one in signed})
+        expires = {one.type: one.expires for one in signed}
+        return _State(root, targets.targets, versions, expires, _signed_at(timestamp))
 
     def _load(self, name: str, role: type[Any], root: Root | None = None) -> Metadata[Any]:
         try:
@@ -236,22 +272,34 @@ class Repository:
         return loaded
 
     def _renew(self, state: _State, keys: Mapping[str, CryptoSigner]) -> bool:
-        is_due = any(self._is_due(role, expires) for role, expires in state.expires.items())
+        is_due = self._step > 1 or any(self._is_due(role, expires) for role, expires in state.expires.items())
         if is_due:
             self._commit(state, keys)
         return is_due
 
     def _commit(self, state: _State, keys: Mapping[str, CryptoSigner]) -> None:
         """Signs and writes targets, snapshot and, last, the timestamp."""
-        now = self._now()
-        version = {role: state.versions[role] + 1 for role in ("targets", "snapshot", "timestamp")}
+        # Devices know that it is later than they were once told: a clock that was ahead is stood by.
+        now = max(self._now(), state.signed_at or self._now())
+        version = {role: state.versions[role] + self._step for role in ("targets", "snapshot", "timestamp")}
         targets = Targets(version["targets"], expires=now + LIFE["targets"], targets=state.targets)
         targets_meta = self._write(targets, keys)
         meta = {"targets.json": targets_meta}
         snapshot = Snapshot(version["snapshot"], expires=now + LIFE["snapshot"], meta=meta)
         snapshot_meta = self._write(snapshot, keys)
-        timestamp = Timestamp(version["timestamp"], expires=now + LIFE["timestamp"], snapshot_meta=snapshot_meta)
+        # It is later than this wherever the timestamp is read: a device needs no right clock to know so.
+        signed_at = {_SIGNED_AT: now.strftime(_RFC_3339)}
+        expires = now + LIFE["timestamp"]
+        timestamp = Timestamp(
+            version["timestamp"], expires=expires, snapshot_meta=snapshot_meta, unrecognized_fields=signed_at
+        )
         write_whole(self._metadata / "timestamp.json", _signed(timestamp, keys))
+        (self._folder / RESTORED).unlink(missing_ok=True)
+
+    @property
+    def _step(self) -> int:
+        """How far numbers go on: over all that may have been given after the copy that this was restored from."""
+        return _LEAP if (self._folder / RESTORED).exists() else 1
 
     def _write(self, signed: Targets | Snapshot, keys: Mapping[str, CryptoSigner]) -> MetaFile:
         data = _signed(signed, keys)
@@ -278,6 +326,12 @@ def _signed(signed: Root | Targets | Snapshot | Timestamp, keys: Mapping[str, Cr
     metadata: Metadata[Any] = Metadata(signed)
     metadata.sign(keys[signed.type])
     return metadata.to_bytes()
+
+
+def _signed_at(timestamp: Timestamp) -> datetime | None:
+    """When it was signed; None of one that does not tell."""
+    text = timestamp.unrecognized_fields.get(_SIGNED_AT)
+    return datetime.strptime(text, _RFC_3339).replace(tzinfo=UTC) if text else None
 
 
 def _number(target: TargetFile) -> int:

@@ -17,7 +17,7 @@ from walt_edge.contract.masks import Mask, Rle, decode_rle
 from walt_edge.contract.messages import CropHeader, Telemetry
 from walt_edge.contract.predictions import FramePrediction
 from walt_edge.contract.topics import Kind
-from walt_train.loop.store import Store, StoreCounts
+from walt_train.loop.store.store import Store, StoreCounts
 
 JOURNAL_NAME = "journal.jsonl"
 Picture = NDArray[np.uint8]
@@ -175,7 +175,7 @@ def read_evidence(journal: Path, store: Store, telemetry: Telemetry | None) -> E
         pictures=journal,
         telemetry=telemetry,
         counts=store.counts(),
-        stored_ids=frozenset(store.ids()),
+        stored_ids=frozenset(store.ids(include_held=True)),
         clips=clips,
         plate=_decode(plates[-1], "a plate") if plates else None,
     )

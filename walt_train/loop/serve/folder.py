@@ -39,12 +39,22 @@ class Folder:
     @classmethod
     def of(cls, home: Path, generation: Generation) -> Folder:
         """The folder of a generation, whether it exists or not."""
-        return cls(home / GENERATIONS / generation.camera / str(generation.number))
+        return cls(cls.path(home, generation.camera, generation.number))
+
+    @staticmethod
+    def path(home: Path, camera: str, number: int) -> Path:
+        """The folder of a camera's generation of that number."""
+        return home / GENERATIONS / camera / str(number)
 
     @property
     def clipart(self) -> Path:
         """The frozen clip art."""
         return self.root / "clipart"
+
+    @property
+    def partial(self) -> Path:
+        """Clip art while it is put together."""
+        return self.root / ".clipart.partial"
 
     @property
     def train(self) -> Path:

@@ -110,11 +110,18 @@ class HttpServer:
             raise UsageError(
                 f"cannot use the certificate {config.tls_cert} and key {config.tls_key}: {error}"
             ) from error
+        self._config = config
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         host, port = self._listening.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if config.tls_cert else 'http'}://{name}:{port}/"
+
+    def reread_certificate(self) -> None:
+        """Shows what the certificate's files hold now, from the next connection on; raises OSError."""
+        context, config = self._server.config.ssl, self._config
+        if context is not None and config.tls_cert is not None:
+            context.load_cert_chain(config.tls_cert, config.tls_key)
 
     def _run(self) -> None:
         self._server.run(sockets=[self._listening])
@@ -152,11 +159,14 @@ class _Files(StaticFiles):
 def _listen(config: HttpConfig) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address, family=family)
+        listening = socket.create_server(address, family=family)
+        # asyncio does so only for sockets that name their protocol; without it every answer takes 40 ms longer.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise UsageError(
             f"cannot listen on {config.host}:{config.port}: {error.strerror}; give another --http"
         ) from error
+    return listening
 
 
 def _json(content: object) -> Response:

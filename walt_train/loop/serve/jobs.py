@@ -20,8 +20,10 @@ from sqlalchemy import Connection, Engine, Table, and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from walt_edge.contract.errors import WaltError
-from walt_train.loop.database import transaction
-from walt_train.loop.tables import generations, steps
+from walt_train.loop.lineage.graph import taints
+from walt_train.loop.lineage.made import Record
+from walt_train.loop.store.database import transaction
+from walt_train.loop.store.tables import generations, steps
 
 
 class State(enum.StrEnum):
@@ -45,8 +47,13 @@ class StepName(enum.StrEnum):
 
 
 ENDED = (State.DONE, State.FAILED, State.REFUSED)
+_NO_FIELDS: Mapping[str, object] = {}
 Clock = Callable[[], int]
 """Microseconds since 1970-01-01 UTC."""
+
+
+def _nothing(connection: Connection) -> None:
+    """Where a step came from is not told."""
 
 
 class LeaseLostError(WaltError):
@@ -210,17 +217,30 @@ class Jobs:
 
     def release(self, generation: Generation) -> None:
         """Gives the lease back; what was running will be begun again."""
-        self._change(generation, owner="", until_us=0)
+        self._change(generation, fields={"owner": "", "until_us": 0})
 
     def begin(self, generation: Generation, name: StepName) -> Generation:
         """Marks a step as running."""
         values = {"state": State.RUNNING, "attempts": steps.c.attempts + 1, "started_us": self._clock(), "reason": ""}
-        return self._change(generation, (name, values), state=State.RUNNING)
+        return self._change(generation, (name, values), fields={"state": State.RUNNING})
 
     def finish(
-        self, generation: Generation, name: StepName, result: Mapping[str, object], line: str = ""
+        self,
+        generation: Generation,
+        name: StepName,
+        result: Mapping[str, object],
+        line: str = "",
+        record: Record = _nothing,
     ) -> Generation:
-        """Marks a step as done, with a line for people; the last one ends the generation in the same transaction."""
+        """Marks a step as done, with a line for people; the last one ends the generation in the same transaction.
+
+        Args:
+            generation: Whose step.
+            name: Which.
+            result: What it gave.
+            line: For people.
+            record: Writes where it came from, in the same transaction.
+        """
         now = self._clock()
         text = msgspec.json.encode(result).decode()
         values = {"state": State.DONE, "ended_us": now, "result": text, "reason": line}
@@ -229,7 +249,7 @@ class Jobs:
             fields["clipart_sha256"] = result["sha256"]
         if name is StepName.PUBLISH:
             fields = self._end(State.DONE, generation.step(StepName.JUDGE).reason)
-        return self._change(generation, (name, values), **fields)
+        return self._change(generation, (name, values), record, fields)
 
     def fail(self, generation: Generation, name: StepName, reason: str, *, limit: int, retry_s: float) -> Generation:
         """Counts a failure: the step is tried again later, the `limit`-th time the generation fails."""
@@ -237,15 +257,16 @@ class Jobs:
         now = self._clock()
         if failures >= limit:
             values = {"state": State.FAILED, "failures": failures, "ended_us": now, "reason": reason}
-            return self._change(generation, (name, values), **self._end(State.FAILED, f"{name} failed: {reason}"))
+            ended = self._end(State.FAILED, f"{name} failed: {reason}")
+            return self._change(generation, (name, values), fields=ended)
         values = {"state": State.PENDING, "failures": failures, "reason": reason}
         due_us = now + round(retry_s * 2 ** (failures - 1) * 1e6)
-        return self._change(generation, (name, values), owner="", until_us=0, due_us=due_us)
+        return self._change(generation, (name, values), fields={"owner": "", "until_us": 0, "due_us": due_us})
 
     def refuse(self, generation: Generation, name: StepName, reason: str) -> Generation:
         """The gate did not let it pass: the step and the generation are refused."""
         values = {"state": State.REFUSED, "ended_us": self._clock(), "reason": reason}
-        return self._change(generation, (name, values), **self._end(State.REFUSED, reason))
+        return self._change(generation, (name, values), fields=self._end(State.REFUSED, reason))
 
     def reopen(self) -> list[Generation]:
         """Lets every camera's newest generation, if it failed, go on where it failed; returns those."""
@@ -272,8 +293,11 @@ class Jobs:
         return next(iter(self.all(camera)[::-1]), None)
 
     def champion(self, camera: str) -> Generation | None:
-        """The camera's newest published generation."""
-        return next((g for g in self.all(camera)[::-1] if g.state is State.DONE), None)
+        """The camera's newest published generation; one that learned from what was forgotten is none to be beaten."""
+        with self._engine.connect() as connection:
+            spoilt = taints(connection)
+        done = (g for g in self.all(camera)[::-1] if g.state is State.DONE)
+        return next((g for g in done if (g.camera, g.number) not in spoilt), None)
 
     def all(self, camera: str | None = None) -> list[Generation]:
         """All generations, by camera and number."""
@@ -293,17 +317,22 @@ class Jobs:
         return {"state": state, "reason": reason, "ended_us": self._clock(), "owner": "", "until_us": 0}
 
     def _change(
-        self, generation: Generation, step: tuple[StepName, Mapping[str, Any]] | None = None, **fields: object
+        self,
+        generation: Generation,
+        step: tuple[StepName, Mapping[str, Any]] | None = None,
+        record: Record = _nothing,
+        fields: Mapping[str, object] = _NO_FIELDS,
     ) -> Generation:
         """Changes a generation and one of its steps while the lease is ours; renews it."""
         camera, number = generation.camera, generation.number
-        values = {"until_us": self._clock() + self._lease_us} | fields
+        values = {"until_us": self._clock() + self._lease_us, **fields}
         with transaction(self._engine) as connection:
             mine = and_(_key(generations, camera, number), generations.c.owner == self._owner)
             if connection.execute(update(generations).where(mine).values(values)).rowcount == 0:
                 raise LeaseLostError(f"{generation.title}: another worker has taken it")
             if step is not None:
                 _update_step(connection, camera, number, *step)
+            record(connection)
         return self.read(camera, number)
 
 

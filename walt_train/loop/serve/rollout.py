@@ -12,7 +12,7 @@ from walt_edge.contract.bundle import Bundle
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.messages import Desired
 from walt_edge.contract.topics import DeviceTopics
-from walt_train.loop.link import BrokerConfig
+from walt_train.loop.broker.connection import BrokerConfig
 from walt_train.loop.publish.desired import set_desired
 from walt_train.loop.publish.files import BusyError
 from walt_train.loop.publish.repository import Release, Repository

@@ -23,13 +23,25 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.files import flush, write_whole
 from walt_edge.contract.labels import Label
 from walt_train.loop.children import Station
+from walt_train.loop.lineage.made import (
+    Maker,
+    Record,
+    exported,
+    froze,
+    judged,
+    published,
+    roles_in,
+    trained,
+    write_came,
+)
+from walt_train.loop.lineage.record import buried
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.gate import MOTION, Decision, Verdict, judge, read_evaluation, unjudged
 from walt_train.loop.serve.jobs import Generation, Jobs, StepName
 from walt_train.loop.serve.programs import Programs
 from walt_train.loop.serve.rollout import Publisher
 from walt_train.loop.serve.trigger import Threshold, devices_of
-from walt_train.loop.store import Store
+from walt_train.loop.store.store import Store
 from walt_train.mining.records import EpochRecord, read_record
 
 LOGGER = logging.getLogger(__name__)
@@ -47,10 +59,11 @@ class RefusedError(WaltError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step gave: its result, and a line for people."""
+    """What a step gave: its result, a line for people, and what writes down where it came from."""
 
     result: Mapping[str, object]
     line: str = ""
+    record: Record = lambda connection: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,7 @@ class Workshop:
             RefusedError: The gate did not let it pass.
             WaltError, OSError: It failed; it may be tried again.
         """
-        run = _Run(name, generation, Folder.of(self._home, generation), watch)
+        run = _Run(name, generation, Folder.of(self._home, generation), self._home, watch)
         run.folder.root.mkdir(parents=True, exist_ok=True)
         steps: dict[StepName, Callable[[_Run], Outcome]] = {
             StepName.CLIPART: self._clipart,
@@ -122,7 +135,10 @@ class Workshop:
 
     def _clipart(self, run: _Run) -> Outcome:
         """Freezes the camera's clip art, mined once more at home; held-out crops are not among it."""
-        final, partial = run.folder.clipart, run.folder.root / ".clipart.partial"
+        final, partial = run.folder.clipart, run.folder.partial
+        if final.is_dir() and self._is_buried(final):
+            LOGGER.warning("%s: something of its clip art was deleted: it is frozen anew", run.generation.title)
+            shutil.rmtree(final)
         if not final.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
             chosen = self._mine(run, partial)
@@ -136,7 +152,13 @@ class Workshop:
         if len(labels) < len(Label):
             missing = " and ".join(label.title for label in Label if label not in labels)
             LOGGER.warning("%s: no %s in its clip art, so it will know none", run.generation.title, missing)
-        return Outcome(_clipart_result(final, clipart, labels))
+        result = _clipart_result(final, clipart, labels)
+        return Outcome(result, record=froze(run.maker, result["sha256"], final, roles_in(final, clipart)))
+
+    def _is_buried(self, frozen: Path) -> bool:
+        """Whether something that was frozen has been deleted since."""
+        with self._store.engine.connect() as connection:
+            return bool(buried(connection, list(roles_in(frozen, read_clipart(frozen)))))
 
     def _mine(self, run: _Run, partial: Path) -> Path:
         """What came over the wire by poses of the camera, objects counted once; returns the folder to train on."""
@@ -156,6 +178,7 @@ class Workshop:
                 "%s: the camera has stood in %d poses; %d of %d crops are of the one that it trains for",
                 *(run.generation.title, len(epochs), present.clips, sum(epoch.clips for epoch in epochs)),
             )
+        write_came(mined / present.folder, came)
         return mined / present.folder
 
     def _train(self, run: _Run) -> Outcome:
@@ -166,21 +189,28 @@ class Workshop:
             shutil.rmtree(run.folder.train)
         checkpoint = run.folder.train / "checkpoint.pt"
         run.child("train", self._programs.fit(run.folder.clipart, run.folder.train, run.generation))
-        return Outcome({"checkpoint": str(checkpoint.relative_to(run.folder.root)), "sha256": _sha256(checkpoint)})
+        sha256 = _sha256(checkpoint)
+        record = trained(run.maker, run.generation.clipart_sha256, sha256, checkpoint)
+        return Outcome({"checkpoint": str(checkpoint.relative_to(run.folder.root)), "sha256": sha256}, record=record)
 
     def _export(self, run: _Run) -> Outcome:
         run.child("export", self._programs.export(run.folder.train / "checkpoint.pt", run.folder.bundle))
         bundle = Bundle.read(run.folder.bundle)
-        return Outcome({"bundle": run.folder.bundle.name, "sha256": bundle.sha256, "name": bundle.manifest.name})
+        name, checkpoint = bundle.manifest.name, run.generation.step(StepName.TRAIN).result["sha256"]
+        record = exported(run.maker, checkpoint, bundle.sha256, name, run.folder.bundle)
+        return Outcome({"bundle": run.folder.bundle.name, "sha256": bundle.sha256, "name": name}, record=record)
 
     def _judge(self, run: _Run) -> Outcome:
-        truth = self._truth(run.generation.camera)
+        truth, data = self._truth(run.generation.camera), ""
         if truth is None:
             verdict = unjudged(f"no truth for {run.generation.camera} (--truth {run.generation.camera}=DIR)")
         else:
             verdict = self._compare(run, truth)
+            data = read_evaluation(run.folder.report("candidate")).data_sha256
         write_whole(run.folder.verdict, msgspec.json.format(msgspec.json.encode(verdict), indent=1))
-        return Outcome(msgspec.to_builtins(verdict), verdict.line)
+        bundle = run.generation.step(StepName.EXPORT).result["sha256"]
+        record = judged(run.maker, bundle, data, run.folder.verdict)
+        return Outcome(msgspec.to_builtins(verdict), verdict.line, record)
 
     def _compare(self, run: _Run, truth: Path) -> Verdict:
         """Evaluates what has to be beaten and the candidate, and asks the gate."""
@@ -212,7 +242,8 @@ class Workshop:
         release = self._publisher.publish(run.folder.bundle, devices)
         names = [f"{device.site}/{device.device}" for device in devices]
         result = {"release": release.number, "target": release.target, "sha256": release.sha256, "devices": names}
-        return Outcome(result, f"release {release.number} for {', '.join(names)[:200]}")
+        record = published(run.maker, release.sha256, release.number, release.target, devices)
+        return Outcome(result, f"release {release.number} for {', '.join(names)[:200]}", record)
 
     def _truth(self, camera: str) -> Path | None:
         if camera in self._judging.truths:
@@ -227,7 +258,13 @@ class _Run:
     name: StepName
     generation: Generation
     folder: Folder
+    home: Path
     watch: Watch
+
+    @property
+    def maker(self) -> Maker:
+        """Who made what the step gives."""
+        return Maker(self.generation.camera, self.generation.number, self.folder.root, self.home)
 
     def child(self, title: str, words: list[str]) -> None:
         """Runs a program to its end; it never outlives us, and raises StationError where it fails."""

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, func, select
 from walt_edge.contract.labels import Label
 from walt_edge.contract.topics import DeviceTopics, Kind
 from walt_train.loop.serve.jobs import Generation
-from walt_train.loop.tables import envelopes
+from walt_train.loop.store.tables import envelopes
 
 _GROWTH = 0.2
 """A generation is worth its training only with so much more clip art than the last one had."""
@@ -70,6 +70,7 @@ def readiness(harvest: Harvest, last: Generation | None, threshold: Threshold) -
 def harvest_of(engine: Engine, camera: str) -> Harvest:
     """Counts a camera's crops that may train."""
     is_crop = (envelopes.c.camera == camera) & (envelopes.c.kind == Kind.CROP.value) & ~envelopes.c.holdout
+    is_crop &= envelopes.c.held.is_(None)
     track = select(envelopes.c.device, envelopes.c.boot_id, envelopes.c.track_id).where(is_crop).distinct()
     with engine.connect() as connection:
         crops = connection.scalar(select(func.count()).select_from(envelopes).where(is_crop))

@@ -18,12 +18,12 @@ from types import TracebackType
 from sqlalchemy.exc import DatabaseError
 
 from walt_edge.contract.errors import WaltError
-from walt_train.loop.database import StoreWriteError, cause
 from walt_train.loop.serve.folder import Folder, ProgressFile
 from walt_train.loop.serve.jobs import ENDED, Generation, Jobs, LeaseLostError, Order, State, StepName
 from walt_train.loop.serve.steps import Outcome, RefusedError, Watch, Workshop
 from walt_train.loop.serve.trigger import Threshold, devices_of, harvest_of, readiness
-from walt_train.loop.store import Store
+from walt_train.loop.store.database import StoreWriteError, cause
+from walt_train.loop.store.store import Store
 
 LOGGER = logging.getLogger(__name__)
 _POLL_CHILD_S = 0.1
@@ -197,6 +197,7 @@ class Worker:
         began_s = time.monotonic()
         try:
             outcome = self._workshop.do(name, generation, sentry)
+            finished = self._finish(generation, name, outcome)
         except RefusedError as error:
             LOGGER.warning("%s: %s", generation.title, error)
             return sentry.follow(self._jobs.refuse(generation, name, str(error)))
@@ -208,13 +209,12 @@ class Worker:
             # One camera's trouble, foreseen or not, must not stop the others.
             LOGGER.exception("%s: %s", generation.title, name)
             return sentry.follow(self._fail(generation, name, f"{type(error).__name__}: {_one_line(error)}"))
-        generation = self._finish(generation, name, outcome)
         took_s = time.monotonic() - began_s
-        LOGGER.info("%s: %s done in %.1f s%s", generation.title, name, took_s, _after_comma(outcome.line))
-        return sentry.follow(generation)
+        LOGGER.info("%s: %s done in %.1f s%s", finished.title, name, took_s, _after_comma(outcome.line))
+        return sentry.follow(finished)
 
     def _finish(self, generation: Generation, name: StepName, outcome: Outcome) -> Generation:
-        return self._jobs.finish(generation, name, outcome.result, outcome.line)
+        return self._jobs.finish(generation, name, outcome.result, outcome.line, outcome.record)
 
     def _fail(self, generation: Generation, name: StepName, reason: str) -> Generation:
         config = self._config

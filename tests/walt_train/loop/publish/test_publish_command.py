@@ -14,8 +14,8 @@ from tests.waiting import wait_for
 from walt_edge.contract.bundle import write_bundle
 from walt_edge.contract.messages import Desired, decode_desired
 from walt_edge.contract.topics import DeviceTopics
+from walt_train.loop.broker.connection import BrokerConfig, BrokerError
 from walt_train.loop.cli import SCRIPT
-from walt_train.loop.link import BrokerConfig, BrokerError
 from walt_train.loop.publish.desired import set_desired
 
 

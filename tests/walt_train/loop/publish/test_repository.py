@@ -152,7 +152,7 @@ def test_killed_at_any_moment_of_its_beginning_it_begins_again(tmp_path: Path) -
 def test_one_publisher_at_a_time(tmp_path: Path) -> None:
     home = repository(tmp_path)
     home.publish(bundle(tmp_path, 1))
-    with held(tmp_path / "served/.lock", "it"), pytest.raises(BusyError, match="another publisher"):
+    with held(tmp_path / "served/.lock", "it"), pytest.raises(BusyError, match="another process"):
         home.publish(bundle(tmp_path, 2))
 
 
@@ -219,3 +219,35 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "served").write_bytes(b"")
     with pytest.raises(PublishError, match="cannot write in"):
         repository(tmp_path).publish(bundle(tmp_path, 1))
+
+
+def test_a_release_is_taken_back_but_never_the_newest(tmp_path: Path) -> None:
+    home = repository(tmp_path)
+    assert home.remove(["0" * 64]) == []
+    made = [home.publish(bundle(tmp_path, number)) for number in (1, 2, 3)]
+    (tmp_path / "served/targets" / f"{'0' * 64}.left-by-a-kill.walt").touch()
+    assert home.remove([made[0].sha256, made[2].sha256, "0" * 64]) == [1]
+    assert [path.name for path in sorted((tmp_path / "served/targets").iterdir())] == sorted(
+        f"{one.sha256}.{one.target}" for one in made[1:]
+    )
+    assert home.find(made[0].sha256) is None
+    assert home.publish(bundle(tmp_path, 1)).number == 4
+
+
+def test_a_restored_repository_goes_on_above_what_devices_may_know(tmp_path: Path) -> None:
+    home = repository(tmp_path)
+    first = home.publish(bundle(tmp_path, 1))
+    shutil.copytree(tmp_path / "served", tmp_path / "copy")
+    seen = home.publish(bundle(tmp_path, 2))
+    before = versions(tmp_path)
+    shutil.rmtree(tmp_path / "served")
+    shutil.copytree(tmp_path / "copy", tmp_path / "served")
+    (tmp_path / "served/.restored").touch()
+    assert home.newest() == first
+    again = home.publish(bundle(tmp_path, 1))
+    assert again.number > seen.number
+    assert all(versions(tmp_path)[role] > before[role] for role in ("timestamp", "snapshot", "targets"))
+    assert home.publish(bundle(tmp_path, 3)).number == again.number + 1
+    (tmp_path / "served/.restored").touch()
+    assert home.keep()
+    assert not home.keep()

@@ -67,7 +67,20 @@ def fit(program: str, words: list[str]) -> int:
     (args.out / "curves.json").write_text(json.dumps([{"step": n + 1, "loss": 1 / (n + 1)} for n in range(7)]))
     (args.out / "checkpoint.pt").write_text(f"{args.seed} {len(clips)}")
     (args.out / "manifest.json").write_text("{}")
+    _learn(args.data / "clipart.json", args.out)
     return 0
+
+
+def _learn(clipart: Path, out: Path) -> None:
+    """The last two clips judge; their pictures are the golden ones."""
+    ids = [clip["crop"] for clip in json.loads(clipart.read_text())["clips"]]
+    sha256 = hashlib.sha256(clipart.read_bytes()).hexdigest()
+    part = {"data_sha256": "2" * 64, "camera": "cam-1", "clipart_sha256": sha256}
+    parts = [part | {"role": "train", "crops": ids[:-2]}, part | {"role": "validation", "crops": ids[-2:]}]
+    (out / "learned.json").write_text(json.dumps({"data_sha256": "2" * 64, "seed": 0, "parts": parts}))
+    for kind, name in (("golden", "many.png"), ("calibration", "0000.jpg")):
+        (out / kind).mkdir(exist_ok=True)
+        (out / kind / name).write_text("pixels")
 
 
 def export(program: str, words: list[str]) -> int:

@@ -31,7 +31,7 @@ from walt_train.loop.serve.rollout import Rollout
 from walt_train.loop.serve.steps import Judging, Workshop
 from walt_train.loop.serve.trigger import Threshold
 from walt_train.loop.serve.worker import Worker, WorkerConfig
-from walt_train.loop.store import Accepted, Store
+from walt_train.loop.store.store import Accepted, Store
 
 FAKE = Path(__file__).with_name("fake_programs.py")
 CROPS = 6

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
 from tests.walt_train.loop.serve.loop import Loop
 from walt_edge.contract.errors import UsageError
 from walt_train.loop.serve.http import HttpConfig, HttpServer, make_app, parse_listen
@@ -46,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
 
 def ask(server: HttpServer, path: str, method: str = "GET", **headers: str) -> Answer:
     host, _, port = server.url.removeprefix("http://").rstrip("/").partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
     connection.putrequest(method, path, skip_accept_encoding=True)
     for name, value in headers.items():
         connection.putheader(name.replace("_", "-"), value)
@@ -163,7 +164,7 @@ def test_https(loop: Loop, tmp_path: Path) -> None:
         assert server.url.startswith("https://127.0.0.1:")
         host, _, port = server.url.removeprefix("https://").rstrip("/").partition(":")
         context = ssl.create_default_context(cafile=str(cert))
-        connection = http.client.HTTPSConnection(host, int(port), timeout=10, context=context)
+        connection = http.client.HTTPSConnection(host, int(port), timeout=PATIENCE_S, context=context)
         connection.request("GET", "/healthz")
         assert connection.getresponse().read() == b"ok\n"
         connection.close()

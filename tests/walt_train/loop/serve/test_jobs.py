@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
 
-from tests.walt_train.loop.serve.loop import Loop, fill
+from tests.walt_train.loop.serve.loop import Loop
 from walt_train.loop.serve.jobs import Generation, Jobs, LeaseLostError, Order, State, StepName
-from walt_train.loop.store import Store
 
 LEASE_S = 30.0
 
@@ -158,17 +155,3 @@ def test_a_refused_generation_is_no_champion(loop: Loop, clock: Clock) -> None:
     assert generation.step(StepName.PUBLISH).state is State.REFUSED
     assert jobs.champion("cam-1") is None
     assert jobs.claim() is None
-
-
-def test_a_store_of_before_is_read(tmp_path: Path) -> None:
-    with Loop(tmp_path) as loop:
-        fill(loop.store)
-    engine = create_engine(f"sqlite:///{tmp_path}/store/store.sqlite3")
-    with engine.begin() as connection:
-        for table in ("steps", "generations"):
-            connection.execute(text(f"drop table {table}"))
-    engine.dispose()
-    with Store(tmp_path / "store") as old:
-        assert old.counts().crops > 0
-        assert {"steps", "generations"} <= set(inspect(old.engine).get_table_names())
-        assert Jobs(old.engine, owner="a").create(order()) is not None

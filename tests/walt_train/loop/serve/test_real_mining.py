@@ -10,7 +10,7 @@ from tests.walt_train.loop.serve.test_real_programs import things
 from walt_edge.contract.clipart import read_clipart
 from walt_train.loop.serve.programs import Programs
 from walt_train.loop.serve.steps import present_pose
-from walt_train.loop.store import Store
+from walt_train.loop.store.store import Store
 from walt_train.mining.records import read_record
 
 

@@ -18,6 +18,8 @@ from tests.walt_train.loop.serve.loop import Loop
 from walt_edge.contract.bundle import Bundle
 from walt_edge.contract.labels import Label
 from walt_edge.contract.messages import decode_desired
+from walt_train.engine.learned import read_learned
+from walt_train.loop.lineage import graph
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.gate import Decision, Verdict
 from walt_train.loop.serve.jobs import State, StepName
@@ -71,6 +73,8 @@ def test_a_release_from_clip_art(tmp_path: Path, broker: Broker) -> None:
     with Loop(tmp_path) as loop:
         [generation] = loop.generations
         [release] = loop.releases
+        with loop.store.engine.connect() as connection:
+            roles = graph.roles(connection, generation.clipart_sha256)
     folder = Folder.of(tmp_path / "home", generation)
     assert (generation.state, generation.step(StepName.TRAIN).failures) == (State.DONE, 0)
     assert generation.step(StepName.TRAIN).attempts >= 1
@@ -78,6 +82,10 @@ def test_a_release_from_clip_art(tmp_path: Path, broker: Broker) -> None:
     verdict = msgspec.json.decode(folder.verdict.read_bytes(), type=Verdict)
     assert (verdict.decision, verdict.against) == (Decision.PASSED, "motion")
     assert Bundle.read(folder.bundle).sha256 == release.sha256
+    learned, sha256 = read_learned(folder.train / "learned.json")
+    assert sha256 == msgspec.json.decode((folder.train / "manifest.json").read_bytes())["learned_sha256"]
+    assert roles["train"] == sorted(learned.crops("train"))
+    assert roles["validate"] == sorted(learned.crops("validation"))
     with ScriptedHome(broker) as late:
         wait_for(lambda: late.on("desired"))
         assert decode_desired(bytes(late.on("desired")[0].payload)).sha256 == release.sha256

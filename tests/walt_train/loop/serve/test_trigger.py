@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.walt_train.loop.serve.loop import Loop, fill
+from tests.walt_train.loop.serve.loop import Loop, crop, fill
 from walt_edge.contract.labels import Label
 from walt_train.loop.serve.jobs import Order
 from walt_train.loop.serve.trigger import Harvest, Threshold, devices_of, harvest_of, readiness
@@ -39,6 +41,7 @@ def test_what_may_train_is_counted(loop: Loop) -> None:
     fill(loop.store, numbers=range(10, 13), label=Label.PERSON)
     fill(loop.store, numbers=range(20, 25), holdout=True)
     fill(loop.store, "cam-2", range(30, 32), label=Label.VEHICLE)
+    loop.store.add_group([replace(crop(40), held="new device")])
     assert harvest_of(loop.store.engine, "cam-1") == Harvest(7, 4, BOTH)
     assert harvest_of(loop.store.engine, "cam-2") == Harvest(2, 2, frozenset({Label.VEHICLE}))
     assert harvest_of(loop.store.engine, "nowhere") == Harvest(0, 0, frozenset())

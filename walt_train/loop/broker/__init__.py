@@ -1,0 +1,1 @@
+"""Home's connections to the MQTT broker."""

@@ -1,0 +1,1 @@
+"""The way in: what arrives is checked, admitted, stored in groups and answered."""

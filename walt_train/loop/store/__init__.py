@@ -1,0 +1,1 @@
+"""What home holds: rows that say what there is, and content-addressed blobs."""
