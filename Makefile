@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 
 RUN := .venv/bin/
-TEST_EXTRAS := cpu,loop,train,export,cluster,dev
+TEST_EXTRAS := cpu,loop,postgres,s3,train,export,cluster,dev
 PYTEST := $(RUN)python -m pytest -n 2 --dist worksteal
 
 help:

@@ -16,9 +16,9 @@ from walt_edge.camera import Frame
 from walt_edge.contract.files import write_whole
 from walt_edge.contract.masks import PatchMask, Rle, decode_rle
 from walt_edge.contract.messages import Clock, CropHeader, Moment
-from walt_edge.privacy import Anonymiser
+from walt_edge.privacy.anonymiser import Anonymiser
 from walt_edge.vision.settings import WatchSettings
-from walt_edge.watcher import Watcher
+from walt_edge.watching.watcher import Watcher
 from walt_train.mining.confidence import evidence
 from walt_train.mining.crowds import mine_crowd
 from walt_train.mining.instances import InstanceTeacher
@@ -111,16 +111,18 @@ def watch(camera: str, pictures: Iterable[Picture]) -> Watched:
     watcher = Watcher(site="bench", device="bench", camera=camera, anonymiser=Anonymiser(), settings=settings)
     truths: list[Truth] = []
     headers: list[CropHeader] = []
-    began = 0
+    began = -1
     for frame in _frames(pictures, truths):
         step = watcher.step(frame)
-        if step.image is None:
-            began = frame.index + 1
+        if step.frame is None:
+            began = -1
+        elif began < 0:
+            began = step.frame.index
         headers += [one.envelope.header for one in step.sealed if isinstance(one.envelope.header, CropHeader)]
     last = watcher.finish()
     headers += [one.envelope.header for one in last if isinstance(one.envelope.header, CropHeader)]
     candidates = [_candidate(header, truths[frame_of(header)], settings) for header in headers]
-    return Watched(camera=camera, ever_whole=sorted(_ever_whole(truths, began)), candidates=candidates)
+    return Watched(camera=camera, ever_whole=sorted(_ever_whole(truths, max(0, began))), candidates=candidates)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,14 +25,14 @@ from walt_edge.contract.clipart import Clip, read_clipart, write_clipart
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask, encode_rle
 from walt_edge.contract.messages import CropHeader, Origin
-from walt_edge.faces import find_faces
-from walt_edge.privacy import AnonymisedImage, Anonymiser, seal
+from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser, seal
+from walt_edge.privacy.faces import find_faces
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.shape import ground_contact
 from walt_edge.vision.sightings import Sighting
 from walt_edge.vision.silhouettes import is_upright
 from walt_edge.vision.unoccluded import border_part, small_part
-from walt_edge.watcher import Watcher
+from walt_edge.watching.watcher import Watcher
 
 _PREPARE_S = 120.0  # as `walt-edge mine` learns its first plate
 _TIMEOUT_S = 30.0
@@ -85,8 +85,13 @@ def draw(frames: Iterable[Sequence[Look]], count: int, rng: np.random.Generator)
 def _looks(images: Path, origin: Origin) -> Iterator[list[Look]]:
     """What each frame shows to somebody who looks once."""
     settings = WatchSettings()
+    # Rendered people: each frame is judged by itself, at once.
     watcher = Watcher(
-        site=origin.site, device=origin.device, camera=origin.camera, anonymiser=Anonymiser(find_faces())
+        site=origin.site,
+        device=origin.device,
+        camera=origin.camera,
+        anonymiser=Anonymiser(find_faces()),
+        delay_s=0,
     )
     watcher.prepare(itertools.takewhile(lambda frame: frame.captured.media_time_s <= _PREPARE_S, _frames(images)))
     for frame in _frames(images):

@@ -1,18 +1,29 @@
-"""How many heads the anonymiser fills, by their size, and how long it takes.
+"""How many heads and number plates the anonymiser covers, by their size, and how long it takes.
 
     python -m benchmarks.privacy --out docs/benchmarks/privacy.json
 
-People of a rendered street, whose heads are known exactly. A head counts as filled when at least 95% of its
-visible pixels are. `outlines given`: the silhouettes are the rendered ones; `as it runs`: the watcher's own, after it
-has learned the plate. People who stand in one place are counted by themselves: who stood there before the plate was
-learned is in it, has no silhouette, and is found by their swaying alone. `plates`: one is sent every ten seconds; a
-head of somebody who stands at that time is shown when a tenth of its visible pixels are not filled, and are like the
-head rather than like the empty ground. `with CenterFace`: where
-`walt-edge models pull centerface` was run.
+The promise is that no pixel reaches a disk or a wire that the anonymiser has not passed; this is how much it finds.
+A head counts as filled when at least 95% of its visible pixels are, a number plate when at least 90% are.
+
+`street`: people of a rendered street, whose heads are known exactly. `outlines given`: the silhouettes are the
+rendered ones; `as it runs`: the watcher's own, after it has learned the plate. People who stand in one place are
+counted by themselves: who stood there before the plate was learned is in it, has no silhouette, and is found by
+their swaying alone. `plates`: one is sent every ten seconds; a head of somebody who stands at that time is shown
+when a tenth of its visible pixels are not filled, and are like the head rather than like the empty ground.
+
+`composited`: walkers with faces over a real ground (`benchmarks.composited`), in clothes that the ground hides,
+stepping out from behind posts. `no outline` are the moments in which the eyes have none of them: before the first
+one, and while it is lost. `alone`: each frame by itself, without the hold-over.
+
+`signs`: lettered signs of known place pasted aslant on the lower parts of vehicles: rendered ones, and those of a
+real road where it lies beside the checkout.
+
+`with CenterFace`: where `walt-edge models pull centerface` was run.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections import defaultdict
@@ -26,17 +37,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import privacy_cost, privacy_signs, privacy_walkers
+from benchmarks.privacy_recorder import Given, Recorder
 from benchmarks.report import Report, arguments
 from benchmarks.streets import read_truth, render
 from walt_edge.camera import open_camera
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, Rle, decode_rle
 from walt_edge.contract.messages import PlateHeader
-from walt_edge.faces import find_faces
 from walt_edge.overview import decode_image
-from walt_edge.privacy import FILL_BGR, AnonymisedImage, Anonymiser, FaceDetector, SealedEnvelope
+from walt_edge.privacy.anonymiser import FILL_BGR, Anonymiser, FaceDetector, SealedEnvelope
+from walt_edge.privacy.faces import find_faces
 from walt_edge.vision.sightings import Sighting
-from walt_edge.watcher import Watcher, WatchSettings
+from walt_edge.watching.watcher import Watcher, WatchSettings
 
 FILLED = 0.95
 BINS_PX = (0.0, 6.0, 9.0, 13.0, 1e9)
@@ -48,10 +61,6 @@ PLATE_EVERY_S = 10.0
 _EARS, _SHOULDERS = (3, 4), (5, 6)
 
 
-Given = tuple[NDArray[np.uint8], Sequence[Sighting], Mask]
-"""What an anonymiser is called with."""
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
     """The visible pixels of a rendered person's head, its diameter, and whether the person walks all the time."""
@@ -59,17 +68,6 @@ class Head:
     visible: PatchMask
     diameter_px: float
     walks: bool
-
-
-class Recorder(Anonymiser):
-    """An anonymiser that remembers what it was given for the newest frame."""
-
-    given: Given
-
-    def __call__(self, bgr: NDArray[np.uint8], sightings: Sequence[Sighting], moving: Mask) -> AnonymisedImage:
-        """Anonymises as ever."""
-        self.given = bgr, sightings, moving
-        return super().__call__(bgr, sightings, moving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ class Plates:
         """Takes the ground from a frame, wherever nothing movable is near."""
         if not self._ground.size:
             self._ground = np.full(bgr.shape, -1000, np.int16)
-        near = cv2.dilate(_given(bgr, annotations)[2].astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        near = cv2.dilate(_given(bgr, annotations).moving.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
         self._ground[~near] = bgr[~near]
 
     def take(
@@ -141,7 +139,7 @@ class Tally:
     def take(self, way: str, anonymiser: Anonymiser, given: Given, heads: list[Head]) -> None:
         """Anonymises one frame and counts its heads."""
         began = time.perf_counter()
-        image = anonymiser(*given)
+        image = given.anonymised(anonymiser)
         self._ms[way].append(1e3 * (time.perf_counter() - began))
         filled = image.filled
         self._share[way].append(float(filled.mean()))
@@ -179,16 +177,19 @@ def main() -> None:
     args = parser.parse_args()
     frames = 250 if args.quick else 600
     report = Report("privacy", {"seed": args.seed, "preset": args.preset, "frames": frames})
+    faces = find_faces()
+    privacy_cost.measure(report, args.seed)
+    privacy_walkers.measure(report, args.seed, faces, quick=args.quick)
     with tempfile.TemporaryDirectory() as scratch:
         street = args.street or render(Path(scratch), args.seed, args.preset, frames)
-        for measured in _measure(street):
+        privacy_signs.measure(report, street, args.seed, quick=args.quick)
+        for measured in _measure(street, faces):
             measured.report(report)
     report.finish(args.out)
 
 
-def _measure(street: Path) -> tuple[Tally, Plates]:
+def _measure(street: Path, faces: FaceDetector | None) -> tuple[Tally, Plates]:
     tally, plates, recorder = Tally(), Plates(), Recorder()
-    faces = find_faces()
     settings = WatchSettings(publish_s=PLATE_EVERY_S)
     watcher = Watcher(site="bench", device="walt-bench", camera="street", anonymiser=recorder, settings=settings)
     truth = read_truth(street)
@@ -199,8 +200,8 @@ def _measure(street: Path) -> tuple[Tally, Plates]:
             plates.take(step.sealed, frame.bgr, people)
             if frame.index % LOOK_EVERY == 0:
                 plates.see(frame.bgr, people)
-                if step.image is not None:
-                    _look(tally, recorder.given, people, faces)
+            if step.frame is not None and step.frame.index % LOOK_EVERY == 0:
+                _look(tally, recorder.given, truth[step.frame.index], faces)
             last = frame.bgr, people
     plates.take(watcher.finish(), *last)
     return tally, plates
@@ -208,12 +209,13 @@ def _measure(street: Path) -> tuple[Tally, Plates]:
 
 def _look(tally: Tally, given: Given, people: list[dict[str, Any]], faces: FaceDetector | None) -> None:
     """Counts one frame's heads in all ways."""
-    bgr = given[0]
+    bgr = given.bgr
     heads = list(_heads(people, bgr.shape[:2]))
     for way, content in {"as it runs": given, "outlines given": _given(bgr, people)}.items():
         tally.take(way, Anonymiser(), content, heads)
         if faces is not None:
-            tally.take(f"{way}, with CenterFace", Anonymiser(faces), content, heads)
+            alone = dataclasses.replace(content, also=None)
+            tally.take(f"{way}, with CenterFace", Anonymiser(faces), alone, heads)
 
 
 def _visible(annotation: dict[str, Any]) -> PatchMask:
@@ -229,7 +231,7 @@ def _given(bgr: NDArray[np.uint8], annotations: list[dict[str, Any]]) -> Given:
         if silhouette.area:
             sightings.append(Sighting(silhouette, Label(annotation["category_id"]), 1.0, (0.0, 0.0)))
             moving |= silhouette.full(*bgr.shape[:2])
-    return bgr, sightings, moving
+    return Given(bgr, sightings, moving, ())
 
 
 def _heads(annotations: list[dict[str, Any]], shape: tuple[int, ...]) -> Iterator[Head]:

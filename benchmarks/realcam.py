@@ -38,7 +38,7 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import decode_rle
 from walt_edge.runtimes import Teacher
-from walt_edge.tracking import iou_matrix
+from walt_edge.watching.tracking import iou_matrix
 from walt_train.data.sample import AmodalSample
 from walt_train.engine.launch import calm_threads
 from walt_train.engine.plan import Fit

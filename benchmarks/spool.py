@@ -26,9 +26,11 @@ import numpy as np
 from benchmarks.report import Report, arguments
 from walt_edge.capture.clock import live_moment
 from walt_edge.contract.messages import FrameHeader, Origin
-from walt_edge.privacy import Anonymiser, SealedEnvelope, seal
-from walt_edge.spool import Spool
+from walt_edge.privacy.anonymiser import Anonymiser, SealedEnvelope, seal
+from walt_edge.spool.key import KEY_BYTES, SpoolKey
+from walt_edge.spool.spool import Spool
 
+KEY = SpoolKey(bytes(KEY_BYTES))  # processes that are killed share a spool, and here nothing is secret
 SIDE_PX = 168  # noise of this size is a JPEG of about 60 kB
 WARM_UP = 20
 BLOCKS = 20
@@ -75,22 +77,35 @@ def _measure_puts(report: Report, folder: Path, count: int) -> None:
         os.write(descriptor, one.data)
         os.fdatasync(descriptor)
 
-    raws, puts = [], []
-    with Spool(folder, quota_bytes=1 << 40) as spool:
+    raws, puts, plains = [], [], []
+    for name in ("sealed", "plain"):
+        (folder / name).mkdir()
+    with Spool(folder / "sealed", 1 << 40, SpoolKey.make()) as spool, Spool(folder / "plain", 1 << 40) as plain:
         for one in made[:WARM_UP]:
             put_raw(one)
             spool.accept(one)
-        # In turns, so that whatever else the disk does meets both.
+            plain.accept(one)
+        # In turns, so that whatever else the disk does meets all.
         for block in np.array_split(np.arange(WARM_UP, len(made)), BLOCKS):
             some = [made[index] for index in block]
             raws.append(_rate(put_raw, some))
             puts.append(_rate(spool.accept, some))
+            plains.append(_rate(plain.accept, some))
     os.close(descriptor)
-    raw, put = float(np.median(raws)), float(np.median(puts))
+    raw, put, plain_put = (float(np.median(rates)) for rates in (raws, puts, plains))
     report.add("envelope", float(np.mean([len(one.data) for one in made])) / 1e3, "kB", better="lower")
     report.add("append + fdatasync (the disk's limit)", raw, "1/s")
-    report.add("spool.accept, durable on return", put, "1/s")
+    report.add("spool.accept, sealed and durable on return", put, "1/s")
+    report.add("spool.accept without a key", plain_put, "1/s")
     report.add("share of the limit", 100 * float(np.median(np.divide(puts, raws))), "%", target=60)
+    report.add("share of the limit without a key", 100 * float(np.median(np.divide(plains, raws))), "%")
+    report.add("sealing alone", 1e6 * _sealing_s(made[WARM_UP:]), "us", better="lower")
+
+
+def _sealing_s(made: list[SealedEnvelope]) -> float:
+    """Of one envelope, without a disk."""
+    key = SpoolKey.make()
+    return 1 / _rate(lambda one: key.seal(one.id, one.data), made)
 
 
 def _rate(put: Callable[[SealedEnvelope], object], made: list[SealedEnvelope]) -> float:
@@ -115,7 +130,7 @@ def _measure_kills(report: Report, folder: Path, kills: int, chance: random.Rand
         rest = producer.stdout.read().decode().split("\n")[:-1]
         promised |= {line.strip() for line in rest}
         producer.wait()
-    with Spool(folder, quota_bytes=1 << 40) as spool:
+    with Spool(folder, 1 << 40, KEY) as spool:
         counts = spool.counts()
     with sqlite3.connect(folder / "spool.sqlite3") as db:
         held = [row[0] for row in db.execute("SELECT id FROM envelopes JOIN bodies USING (seq)")]
@@ -129,7 +144,7 @@ def _measure_kills(report: Report, folder: Path, kills: int, chance: random.Rand
 
 def _produce(folder: Path, seed: int) -> None:
     made = envelopes(100, seed)
-    with Spool(folder, quota_bytes=1 << 40) as spool:
+    with Spool(folder, 1 << 40, KEY) as spool:
         for one in made:
             spool.accept(one)
             print(one.id, flush=True)

@@ -16,10 +16,13 @@ from walt_edge.capture.stills import read_still
 _QUALITY = 85
 
 
-def render(folder: Path, seed: int, preset: str, frames: int) -> Path:
-    """Renders a street of 640x360 into `folder` by `walt-train rwalt`; returns the folder."""
+def render(
+    folder: Path, seed: int, preset: str, frames: int, *, size: str = "640x360", video: Path | None = None
+) -> Path:
+    """Renders a street into `folder` by `walt-train rwalt`, as a film too if `video` is given; returns the folder."""
     command = [str(Path(sys.executable).with_name("walt-train")), "rwalt", "--seed", str(seed), "--preset", preset]
-    subprocess.run([*command, "--frames", str(frames), "--size", "640x360", "--out", str(folder)], check=True)
+    film = ["--video", str(video), "--no-images"] if video else []
+    subprocess.run([*command, "--frames", str(frames), "--size", size, *film, "--out", str(folder)], check=True)
     return folder
 
 

@@ -27,12 +27,12 @@ from benchmarks.streets import read_truth, render
 from walt_edge.camera import Frame, open_camera
 from walt_edge.contract.masks import PatchMask, Rle, decode_rle
 from walt_edge.contract.messages import CropHeader
-from walt_edge.privacy import Anonymiser, SealedEnvelope
+from walt_edge.privacy.anonymiser import Anonymiser, SealedEnvelope
 from walt_edge.vision.motion import find_motion
 from walt_edge.vision.plate import Plate, SampleBuffer
 from walt_edge.vision.settings import WatchSettings
 from walt_edge.vision.silhouettes import find_silhouettes
-from walt_edge.watcher import Watcher
+from walt_edge.watching.watcher import Watcher
 
 FPS = 10.0
 WHOLE_FRACTION = 0.02
@@ -103,19 +103,20 @@ def mine(street: Path) -> tuple[list[Judged], set[int], list[float]]:
     watcher = Watcher(site="bench", device="bench", camera="street", anonymiser=Anonymiser())
     step_ms: list[float] = []
     sealed: list[SealedEnvelope] = []
-    began = 0
+    began = -1
     for frame in frames(street):
         start = time.perf_counter()
         step = watcher.step(frame)
-        if step.image is None:
-            began = frame.index + 1
+        if step.frame is None:
+            began = -1
         else:
+            began = step.frame.index if began < 0 else began
             step_ms.append(1e3 * (time.perf_counter() - start))
         sealed += step.sealed
     sealed += watcher.finish()
     headers = [one.envelope.header for one in sealed if isinstance(one.envelope.header, CropHeader)]
     judged = [judge(header, truth[round(header.captured.media_time_s * FPS)]) for header in headers]
-    return judged, _possible(truth, began), step_ms
+    return judged, _possible(truth, max(0, began)), step_ms
 
 
 def frames(street: Path) -> Iterator[Frame]:

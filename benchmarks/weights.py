@@ -126,10 +126,12 @@ def _trained(root: Path, data: Sequence[Path], recipe: Recipe, args: argparse.Na
 
 
 def _exported(root: Path, checkpoint: Path) -> Path:
-    from walt_export.bundle import export
+    from walt_export.bundle import ExportOptions, export
+    from walt_export.onnx import GraphOptions
 
     bundle = root / GENERAL_MODEL.name
-    made = export(checkpoint)
+    # Any number of pictures: several cameras on a GPU share one session, and one alone is no slower.
+    made = export(checkpoint, ExportOptions(graph=GraphOptions(batch=True)))
     write_bundle(bundle, made.manifest, made.files)
     return bundle
 

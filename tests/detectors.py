@@ -29,11 +29,22 @@ LABELS = (Label.PERSON, Label.PERSON, Label.PERSON, Label.VEHICLE)
 
 _TEXT = """
 <ir_version: 10, opset_import: ["" : 20]>
-colours (uint8[1,HEIGHT,WIDTH,3] image)
-    => (float[N,4] boxes, float[N] scores, int64[N] labels, float[N,3,28,28] maps)
-<float[4,4] places = {PLACES}, int64[4] kinds = {LABELS}, int64[4] batch = {0,0,0,0}, int64[3] layers = {2,1,0},
- float full = {255.0}, float least = {0.05}, int64 zero = {0}, int64[2] cells = {1,2}, int64[1] flat = {-1}>
+colours (uint8[COUNT,HEIGHT,WIDTH,3] image)
+    => (float[N,4] boxes, float[N] scores, int64[N] labels, float[N,3,28,28] maps, int64[N] pictures)
+<float[4,4] four_places = {PLACES}, int64[4] four_kinds = {LABELS}, int64[3] layers = {2,1,0}, int64[1] four = {4},
+ float full = {255.0}, float least = {0.05}, int64 zero = {0}, int64 one = {1}, int64[2] cells = {1,2},
+ int64[1] flat = {-1}, int64[1] row = {0}, int64[1] column = {1}>
 {
+    shape = Shape<start = 0, end = 1>(image)
+    count = Squeeze(shape, row)
+    numbers = Range(zero, count, one)
+    upright = Unsqueeze(numbers, column)
+    shape_B4 = Concat<axis = 0>(shape, four)
+    batch_B4 = Expand(upright, shape_B4)
+    batch = Reshape(batch_B4, flat)
+    kinds = Tile(four_kinds, shape)
+    repeats = Concat<axis = 0>(shape, column)
+    places = Tile(four_places, repeats)
     levels = Cast<to = 1>(image)
     planes = Transpose<perm = [0,3,1,2]>(levels)
     shares = Div(planes, full)
@@ -45,16 +56,30 @@ colours (uint8[1,HEIGHT,WIDTH,3] image)
     found = NonZero(sure)
     index = Reshape(found, flat)
     boxes = Gather(places, index)
-    scores = Gather(redness, index)
+    EXTRA
+    redder = Add(redness, extra)
+    scores = Gather(redder, index)
     labels = Gather(kinds, index)
     maps = Gather(all_maps, index)
+    pictures = Gather(batch, index)
 }
 """
 
 
-def model(size_wh: tuple[int, int] = SIZE_WH) -> bytes:
-    """The ONNX file's bytes."""
+NOTHING = "extra = Constant<value_float = 0.0>()"
+
+
+def model(size_wh: tuple[int, int] = SIZE_WH, *, pictures: int = 1, extra: str = NOTHING) -> bytes:
+    """The ONNX file's bytes.
+
+    Args:
+        size_wh: Of its input.
+        pictures: How many it takes at once; 0: any number.
+        extra: Nodes that give a number `extra`, which is added to the scores.
+    """
     values = {
+        "COUNT": str(pictures or "B"),
+        "EXTRA": extra,
         "WIDTH": str(size_wh[0]),
         "HEIGHT": str(size_wh[1]),
         "PLACES": ",".join(f"{float(side)}" for place in PLACES for side in place),
@@ -67,6 +92,12 @@ def model(size_wh: tuple[int, int] = SIZE_WH) -> bytes:
     onnx.checker.check_model(parsed)
     data: bytes = parsed.SerializeToString()
     return data
+
+
+class Together(WaltOnnx):
+    """Gives the processor all pictures at once, as a GPU is given them."""
+
+    most_pictures = 0
 
 
 def picture(*places: int, scale: int = 1) -> NDArray[np.uint8]:
@@ -90,8 +121,8 @@ def golden(name: str, image: NDArray[np.uint8], described: BundleManifest, netwo
 
 def write_colour_bundle(path: Path, **changes: Any) -> Path:
     """Writes the bundle; `changes` replace fields of its manifest."""
-    network = model()
     described = msgspec.structs.replace(manifest(), **changes)
+    network = model(pictures=described.pictures)
     files = {MODEL: network, **golden("0", picture(0, 3, scale=2), described, network)}
     write_bundle(path, described, files)
     return path

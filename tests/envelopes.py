@@ -9,7 +9,7 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import encode_rle
 from walt_edge.contract.messages import Clock, CropHeader, FrameHeader, Header, Moment, Origin, PlateHeader
 from walt_edge.contract.topics import Kind
-from walt_edge.privacy import AnonymisedImage, Anonymiser, SealedEnvelope, seal
+from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 
 FRAME_WH = (640, 360)
 

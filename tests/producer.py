@@ -13,9 +13,11 @@ from tests.envelopes import sealed
 from walt_edge.config import Endpoint, Home
 from walt_edge.contract.messages import Info
 from walt_edge.contract.topics import DeviceTopics
-from walt_edge.spool import Spool
-from walt_edge.uplink import Uplink, UplinkSettings
+from walt_edge.spool.key import KEY_BYTES, SpoolKey
+from walt_edge.spool.spool import Spool
+from walt_edge.uplink.uplink import Uplink, UplinkSettings
 
+KEY = SpoolKey(bytes(KEY_BYTES))
 SETTINGS = UplinkSettings(
     ack_timeout_s=1.0, ack_timeout_cap_s=4.0, unheard_s=0.1, reconnect_min_s=0.05, reconnect_max_s=0.3
 )
@@ -23,7 +25,7 @@ SETTINGS = UplinkSettings(
 
 def main(folder: Path, broker: str) -> None:
     info = Info(version="1", camera="cam-1", machine="test", python="3.11", anonymiser="test")
-    with Home(folder), Spool(folder) as spool:
+    with Home(folder), Spool(folder, key=KEY) as spool:
         topics = DeviceTopics("test", "walt-test")
         uplink = Uplink(Endpoint.parse(broker), topics, spool, "boot-test", info, SETTINGS)
         uplink.start()
@@ -35,7 +37,7 @@ def main(folder: Path, broker: str) -> None:
                 uplink.notify()
                 sys.stdout.write(f"{one.id}\n")
                 sys.stdout.flush()
-        uplink.wait_drained(60)
+        uplink.wait_drained(240)
         uplink.stop()
 
 

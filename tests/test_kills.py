@@ -1,20 +1,23 @@
-"""Kills at random moments, of agent, broker and ingest: nothing lost that the spool had accepted, nothing doubled."""
+"""Kills at random moments, of agent, broker, ingest and database: nothing lost that was accepted, nothing doubled."""
 
 from __future__ import annotations
 
 import random
+import secrets
 from pathlib import Path
 
 import pytest
 
+from benchmarks import ingest_kills
 from tests.broker import Broker
 from tests.envelopes import sealed
 from tests.station import Station, ingest
 from tests.waiting import wait_for
-from walt_edge.spool import FILE_NAME, Spool
-from walt_train.loop.store import Store
+from walt_edge.spool.spool import FILE_NAME, Spool
+from walt_train.loop.store.store import Store
 
 KILLS = ["agent"] * 22 + ["broker"] * 16 + ["ingest"] * 12
+MANY_KILLS = ["agent"] * 1000 + ["broker"] * 60 + ["ingest"] * 40
 
 
 class Producer(Station):
@@ -43,9 +46,28 @@ class Producer(Station):
 
 @pytest.mark.parametrize("persistence", [False, True], ids=["a broker that forgets", "a broker that remembers"])
 def test_nothing_is_lost_and_nothing_is_doubled(tmp_path: Path, persistence: bool) -> None:
+    _play(tmp_path, KILLS[:: 2 if persistence else 1], persistence)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_thousand_kills(tmp_path: Path) -> None:
+    _play(tmp_path, MANY_KILLS, persistence=True, most=25)
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_a_fleet_loses_nothing_to_kills_of_two_workers_a_broker_and_postgresql(tmp_path: Path, kills: int) -> None:
+    """Moments are drawn anew each time; the seed is printed."""
+    toll = ingest_kills.play(tmp_path / "home", kills, seed=secrets.randbelow(1_000_000), crop_kb=20)
+    assert sum(toll.kills.values()) == kills
+    assert toll.accepted > kills
+    assert (toll.lost, toll.doubled, toll.rejected) == (0, 0, 0)
+
+
+def _play(tmp_path: Path, kills: list[str], persistence: bool, most: int = 60) -> None:
+    """Kills in a random order; between two of them the agent is asked for up to `most` envelopes."""
     chance = random.Random(f"kills {persistence}")
-    kills = KILLS[:: 2 if persistence else 1]
-    chance.shuffle(kills)
+    kills = chance.sample(kills, len(kills))
     (tmp_path / "home").mkdir()
     with (
         Broker.start(tmp_path, persistence=persistence) as broker,
@@ -53,7 +75,7 @@ def test_nothing_is_lost_and_nothing_is_doubled(tmp_path: Path, persistence: boo
     ):
         agent = Producer(tmp_path / "home", broker.address)
         for victim in kills:
-            count = chance.randrange(5, 60)
+            count = chance.randrange(5, most)
             agent.ask(count)
             heard = chance.randrange(0, count)
             agent.hear(heard)
@@ -82,7 +104,7 @@ def _end(agent: Producer) -> None:
     """No more input: the agent waits for home's last word, then ends."""
     assert agent.process.stdin is not None
     agent.process.stdin.close()
-    wait_for(lambda: agent.process.poll() is not None, 60, "for the agent to be rid of everything")
+    wait_for(lambda: agent.process.poll() is not None, 260, "for the agent to be rid of everything")
     assert agent.process.returncode == 0
     agent.kill()
 

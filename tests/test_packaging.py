@@ -12,7 +12,7 @@ import pytest
 
 from tests.material import ROOT
 
-_OURS = (".py", ".html", ".css", ".json", ".walt", ".glsl", ".vert", ".frag")
+_OURS = (".py", ".html", ".css", ".js", ".svg", ".json", ".walt", ".glsl", ".vert", ".frag")
 LIMIT_CPU_BYTES = 560 * 1000 * 1000
 SCRIPTS = ("walt-edge", "walt-train", "walt-loop", "walt-export")
 
@@ -121,7 +121,8 @@ def test_the_edge_never_imports_training(base_environment: Path) -> None:
     code = (
         "import importlib, pkgutil, sys, walt_edge\n"
         "for m in pkgutil.walk_packages(walt_edge.__path__, 'walt_edge.'):\n"
-        "    if 'rtsp_media' not in m.name: importlib.import_module(m.name)\n"
+        "    if 'rtsp_media' not in m.name and not m.name.endswith('tensorrt.engine'):\n"
+        "        importlib.import_module(m.name)\n"
         "bad = {'torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'onnx', 'walt_train', 'walt_export'}\n"
         "print(sorted(bad & set(sys.modules)))"
     )

@@ -22,10 +22,10 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, Rle, decode_rle
 from walt_edge.contract.messages import CropHeader, Envelope
 from walt_edge.contract.topics import Kind
-from walt_edge.privacy import FILL_BGR
+from walt_edge.privacy.anonymiser import FILL_BGR
 from walt_edge.rtsp_server import RtspServer
-from walt_edge.spool import FILE_NAME, Spool
-from walt_train.loop.store import Store
+from walt_edge.spool.spool import FILE_NAME, Spool
+from walt_train.loop.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -17,17 +18,22 @@ from tests.fakes.models import load_scripted, write_scripted
 from tests.waiting import wait_for
 from tests.web import Web
 from walt_edge.contract.messages import Desired, Reported
+from walt_edge.update.engines import Engines
 from walt_edge.update.fetcher import FetchLimits
 from walt_edge.update.holder import Model, ModelHolder
+from walt_edge.update.probation import ProbationRules
+from walt_edge.update.settings import UpdateSettings
 from walt_edge.update.slots import Slots
+from walt_edge.update.trial import Measured
 from walt_edge.update.trust import Trust
-from walt_edge.update.updater import ModelUpdater, UpdateSettings
-from walt_train.loop.publish.repository import Release, Repository
+from walt_edge.update.updater import ModelUpdater
+from walt_train.loop.publish.repository import LIFE, Release, Repository
 
 FRAME = np.zeros((64, 96, 3), np.uint8)
 LIMITS = FetchLimits(connect_s=2.0, silence_s=2.0, total_s=1.0)
-PATIENT = UpdateSettings(network_min_s=600, network_max_s=600, home_min_s=600, home_max_s=600)
-HASTY = UpdateSettings(network_min_s=0.02, network_max_s=0.05, home_min_s=0.02, home_max_s=0.05)
+AT_ONCE = ProbationRules(seconds=0)
+PATIENT = UpdateSettings(network_min_s=600, network_max_s=600, home_min_s=600, home_max_s=600, probation=AT_ONCE)
+HASTY = UpdateSettings(network_min_s=0.02, network_max_s=0.05, home_min_s=0.02, home_max_s=0.05, probation=AT_ONCE)
 MODEL_NAMES = (f"street-{number}" for number in itertools.count())
 
 
@@ -62,6 +68,8 @@ class Agent:
         self.folder, self.url, self.settings = folder, url, settings
         self.load: Callable[[Path], Model] = load_scripted
         self.prepare: Callable[[], object] = lambda: None
+        self.try_out: Callable[[Path, Callable[[], bool]], Measured] | None = None
+        self.engines: Engines | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -78,6 +86,8 @@ class Agent:
             self.settings,
             random.Random(1),
             lambda: self.prepare(),
+            self.try_out,
+            engines=self.engines,
         )
         self.updater.restore()
         self.updater.start()
@@ -86,13 +96,14 @@ class Agent:
         self.updater.stop()
         self.begin()
 
-    def wait_for(self, state: str, desired: int) -> Reported:
-        """Lets frames pass until the agent reports so."""
+    def wait_for(self, state: str, desired: int, reason: str = "") -> Reported:
+        """Lets frames pass until the agent reports so, with these words in the reason."""
 
         def is_told() -> bool:
             self.holder.exchange()
             self.holder.look(FRAME)
-            return bool(self.told) and (self.told[-1].state, self.told[-1].desired) == (state, desired)
+            last = self.told[-1] if self.told else None
+            return last is not None and (last.state, last.desired) == (state, desired) and reason in last.reason
 
         wait_for(is_told, 20, f"for {state} {desired}, told {self.told}")
         return self.told[-1]
@@ -117,8 +128,8 @@ def change_byte(path: Path) -> None:
 
 def frozen(station: Station) -> Desired:
     """A release that was signed so long ago that what vouches for it is over."""
-    past = datetime.now(UTC) - timedelta(days=40)
-    return station.publish(Repository(station.web.folder, station.folder / "keys", lambda: past))
+    with mock.patch.dict(LIFE, timestamp=timedelta(days=-10), snapshot=timedelta(days=-10)):
+        return station.publish()
 
 
 @contextmanager

@@ -10,10 +10,10 @@ cd "$(dirname "$0")/../.."
 
 extras=${1:?usage: deploy/dev/setup.sh EXTRAS}
 
-# What the demo and the tests start as children or load: a broker, GStreamer's RTSP server, OpenGL without a screen.
+# What the demo and the tests start as children or load: a broker, a database, GStreamer's RTSP server, OpenGL without a screen.
 system_packages=(
   python3-venv
-  mosquitto
+  mosquitto postgresql
   libegl1 libgl1-mesa-dri
   python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 )
