@@ -21,7 +21,7 @@ from tests.detectors import golden, model, picture, write_colour_bundle
 from tests.waiting import wait_for
 from walt_edge.contract.bundle import MODEL, Limits, write_bundle
 from walt_edge.update.errors import CancelledError, NotNowError, RefusedError
-from walt_edge.update.trial import Measured, Trial, check_limits, resident_mb
+from walt_edge.update.trial import Measured, Trial, check_limits
 
 TRIAL = Trial(device="cpu", threads=1, runs=5, timeout_s=60)
 ENDLESS = """
