@@ -1,7 +1,7 @@
 """The fleet's tables: the last state of each device and camera, samples, alerts, and who listens.
 
 Size, for 10,000 cameras that tell of themselves every 30 s; a row of samples takes 0.43 kB on PostgreSQL, its
-indices included (`python -m benchmarks.fleet`):
+indices included (`python -m benchmarks.watch`):
 
 | tier | rows a camera | rows | size |
 |---|---|---|---|

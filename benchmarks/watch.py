@@ -1,6 +1,6 @@
 """What home's watch over its fleet costs: hearing, judging and writing, on SQLite and on PostgreSQL.
 
-    python -m benchmarks.fleet --cameras 10000 --out docs/benchmarks/fleet.json
+    python -m benchmarks.watch --cameras 10000 --out docs/benchmarks/watch.json
 
 Ten minutes of a fleet, message by message as devices send them, without the broker; then a judgement of all of it,
 and the batch that ten minutes make. PostgreSQL is measured where `--database` names one.
