@@ -1,0 +1,78 @@
+"""The tables of labels: which crops people rejected, and what they drew on frames.
+
+A row of a rejection stands beside the crop's own and never in it, so that a resend of the crop changes nothing of it.
+All of these rows are in a backup, and go when their crop or frame is forgotten or expires.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, ColumnElement, Index, Integer, String, Table, Text, select
+
+from walt_train.loop.store.tables import envelopes, metadata
+
+NAME_LENGTH: Final = 128
+
+# What never trains, until somebody takes it back.
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("crop", String(64), primary_key=True),
+    Column("by", String(NAME_LENGTH), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("rejections_by_time", "at_us", "crop"),
+)
+
+# Who draws on a frame now; nobody else is offered it before `until_us`.
+label_leases = Table(
+    "label_leases",
+    metadata,
+    Column("frame", String(64), primary_key=True),
+    Column("by", String(NAME_LENGTH), nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+)
+
+# What somebody has begun; one a frame and person, written over.
+label_drafts = Table(
+    "label_drafts",
+    metadata,
+    Column("frame", String(64), primary_key=True),
+    Column("by", String(NAME_LENGTH), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("drawing", Text, nullable=False),
+)
+
+# What was finished; every version stays, the highest number of a frame and person counts.
+label_drawings = Table(
+    "label_drawings",
+    metadata,
+    Column("frame", String(64), primary_key=True),
+    Column("by", String(NAME_LENGTH), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("camera", String(64), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    # done | skipped
+    Column("state", String(8), nullable=False),
+    Column("drawing", Text, nullable=False),
+    Index("label_drawings_by_camera", "camera", "at_us"),
+)
+
+# Folders that drawn frames were written into: what is forgotten has to go from them too.
+label_exports = Table(
+    "label_exports",
+    metadata,
+    Column("place", String(500), primary_key=True),
+    Column("frame", String(64), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Index("label_exports_by_frame", "frame"),
+)
+
+
+def not_rejected() -> ColumnElement[bool]:
+    """Whether nobody rejected a row of `envelopes`, as a condition of a query over them.
+
+    One look into a primary key a row: what is rejected is few beside what is stored.
+    """
+    return ~select(rejections.c.crop).where(rejections.c.crop == envelopes.c.id).correlate(envelopes).exists()
