@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import Engine, select
 
 from walt_edge.contract.topics import Kind
+from walt_train.loop.labels.tables import not_rejected
 from walt_train.loop.store.tables import envelopes
 
 DEFAULT_SHARE: Final = 0.25
@@ -29,9 +30,9 @@ class Candidate:
 
 
 def candidates_of(engine: Engine, cameras: Sequence[str]) -> list[Candidate]:
-    """The crops of some cameras that may train: neither held nor held out."""
+    """The crops of some cameras that may train: neither held, nor held out, nor rejected."""
     row = envelopes.c
-    may_train = (row.kind == Kind.CROP.value) & ~row.holdout & row.held.is_(None)
+    may_train = (row.kind == Kind.CROP.value) & ~row.holdout & row.held.is_(None) & not_rejected()
     query = select(row.id, row.device, row.camera).where(may_train, row.camera.in_(cameras))
     with engine.connect() as connection:
         return [Candidate(*found) for found in connection.execute(query)]

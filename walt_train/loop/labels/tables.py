@@ -6,13 +6,36 @@ All of these rows are in a backup, and go when their crop or frame is forgotten 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Index, Integer, String, Table, Text, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    delete,
+    select,
+)
 
 from walt_train.loop.store.tables import envelopes, metadata
 
 NAME_LENGTH: Final = 128
+_IS_CROP = envelopes.c.label.is_not(None)
+
+# Every order in which crops are looked through; within one the camera stands in the index, not only in the row.
+for _name, _column in (("newest", "captured_us"), ("least_sure", "confidence"), ("largest", "area")):
+    Index(
+        f"envelopes_{_name}",
+        *(envelopes.c[name] for name in (_column, "camera", "id")),
+        sqlite_where=_IS_CROP,
+        postgresql_where=_IS_CROP,
+    )
 
 # What never trains, until somebody takes it back.
 rejections = Table(
@@ -69,6 +92,8 @@ label_exports = Table(
     Index("label_exports_by_frame", "frame"),
 )
 
+_NAMED: Final = (rejections.c.crop, label_leases.c.frame, label_drafts.c.frame, label_drawings.c.frame)
+
 
 def not_rejected() -> ColumnElement[bool]:
     """Whether nobody rejected a row of `envelopes`, as a condition of a query over them.
@@ -76,3 +101,12 @@ def not_rejected() -> ColumnElement[bool]:
     One look into a primary key a row: what is rejected is few beside what is stored.
     """
     return ~select(rejections.c.crop).where(rejections.c.crop == envelopes.c.id).correlate(envelopes).exists()
+
+
+def drop(connection: Connection, ids: Sequence[str]) -> None:
+    """Removes what people said of crops and frames that are stored no more; a few hundred ids at a time.
+
+    Where drawn frames were exported to stays known: those copies have to go too.
+    """
+    for column in _NAMED:
+        connection.execute(delete(column.table).where(column.in_(ids)))

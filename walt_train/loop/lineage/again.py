@@ -7,6 +7,7 @@ from pathlib import Path
 from walt_edge.contract.clipart import ClipArt
 from walt_edge.contract.errors import UsageError
 from walt_train.loop.lineage import graph
+from walt_train.loop.lineage.record import buried
 from walt_train.loop.lineage.trace import TraceError
 from walt_train.loop.store.export import export_clipart
 from walt_train.loop.store.store import Store
@@ -22,7 +23,7 @@ def export_again(store: Store, asked: str, folder: Path) -> ClipArt:
 
     Raises:
         UsageError: It is no clip art that was frozen here.
-        TraceError: Some of it was deleted: it cannot be made again.
+        TraceError: Some of it was deleted, or is rejected: it cannot be made again.
         StoreError: Something stored is damaged.
     """
     with store.engine.connect() as connection:
@@ -34,8 +35,13 @@ def export_again(store: Store, asked: str, folder: Path) -> ClipArt:
             )
         made = graph.artifact(connection, found[0])
         wanted = {one for ids in graph.roles(connection, found[0]).values() for one in ids}
+        rejected = buried(connection, sorted(wanted))
     assert made is not None
     ids = [one for one in store.ids(camera=made.camera, include_held=True) if one in wanted]
     if len(ids) != len(wanted):
         raise TraceError(f"{len(wanted) - len(ids)} of {len(wanted)} were deleted since: it cannot be made again")
+    if rejected:
+        raise TraceError(
+            f"{len(rejected)} of {len(wanted)} were rejected since and train no more: undo that to make it again"
+        )
     return export_clipart(store, folder, made.camera, holdout=True, ids=ids)

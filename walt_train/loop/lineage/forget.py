@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from walt_edge.contract.topics import ROOT, DeviceTopics
+from walt_train.loop.labels.tables import drop
 from walt_train.loop.lineage import graph
 from walt_train.loop.lineage.affected import Affected, affected
 from walt_train.loop.lineage.choose import Choice, Chosen, chosen
@@ -155,6 +156,7 @@ def begin(engine: Engine, wish: Wish, words: str) -> Forget | None:
             # What had expired is now forgotten: its tombstone says so.
             connection.execute(update(tombstones).where(tombstones.c.id.in_(chunk)).values(reason=made.reason))
             connection.execute(delete(envelopes).where(envelopes.c.id.in_(chunk)))
+            drop(connection, chunk)
         text = msgspec.json.encode(wish).decode()
         row = {"id": made.id, "asked_us": now_us, "words": words, "wish": text, "crops": made.crops, "done_us": None}
         connection.execute(insert(forgets), row)

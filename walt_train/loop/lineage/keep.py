@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, delete, exists, 
 
 from walt_edge.contract.messages import Clock
 from walt_edge.contract.topics import Kind
+from walt_train.loop.labels.tables import drop
 from walt_train.loop.lineage.record import chunks, insert_missing
 from walt_train.loop.lineage.tables import members, tainted
 from walt_train.loop.serve.jobs import State
@@ -234,6 +235,7 @@ def _drop(store: Store, rows: Sequence[_Row], kept: Kept, note: Note) -> None:
         insert_missing(connection, tombstones, buried)
         for chunk in chunks([row.id for row in rows]):
             connection.execute(delete(envelopes).where(envelopes.c.id.in_(chunk)))
+            drop(connection, chunk)
     for row in rows:
         store.blobs.delete(row.id)
     kept.freed += sum(row.bytes for row in rows)

@@ -27,7 +27,7 @@ from walt_train.loop.lineage.record import (
     hold,
     note,
     note_members,
-    note_rollout,
+    note_wishes,
     release_id,
     run_id,
 )
@@ -117,7 +117,7 @@ def froze(maker: Maker, sha256: str, folder: Path, roles: Mapping[str, str]) -> 
         hold(connection)
         gone = buried(connection, list(roles))
         if gone:
-            raise ForgottenError(f"{len(gone)} crops were deleted while they were being frozen")
+            raise ForgottenError(f"{len(gone)} crops were deleted or rejected while they were being frozen")
         note(connection, maker.artifact(sha256, "clipart", f"clip art of {maker.title}", folder))
         note_members(connection, sha256, roles)
         note(connection, maker.artifact(maker.run, "run", maker.title, maker.folder), [sha256])
@@ -180,7 +180,7 @@ def published(maker: Maker, bundle: str, number: int, target: str, devices: Sequ
     def record(connection: Connection) -> None:
         made = maker.artifact(release_id(number), "release", target)
         note(connection, made, [bundle])
-        note_rollout(connection, number, devices, made.created_us)
+        note_wishes(connection, number, devices, made.created_us)
 
     return record
 

@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from walt_edge.contract.topics import DeviceTopics
-from walt_train.loop.lineage.tables import artifacts, edges, members, rollouts
+from walt_train.loop.labels.tables import rejections
+from walt_train.loop.lineage.tables import artifacts, edges, members, wishes
 from walt_train.loop.store.tables import tombstones
 
 _Item = TypeVar("_Item")
@@ -100,18 +101,19 @@ def note_members(connection: Connection, clipart: str, roles: Mapping[str, str])
             connection.execute(update(members).where(mine).values(role=role))
 
 
-def note_rollout(connection: Connection, release: int, devices: Iterable[DeviceTopics], told_us: int) -> None:
+def note_wishes(connection: Connection, release: int, devices: Iterable[DeviceTopics], told_us: int) -> None:
     """Writes whom a release was wished onto."""
     rows = [
         {"release": release, "device": one.device, "site": one.site, "told_us": told_us}
         for one in sorted(devices, key=lambda one: (one.site, one.device))
     ]
-    insert_missing(connection, rollouts, rows)
+    insert_missing(connection, wishes, rows)
 
 
 def buried(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Those of the ids that have a tombstone."""
+    """Those of the ids that may not be in what is frozen: deleted ones, and such as people rejected."""
     found: set[str] = set()
     for chunk in chunks(ids):
+        found |= set(connection.scalars(select(rejections.c.crop).where(rejections.c.crop.in_(chunk))))
         found |= set(connection.scalars(select(tombstones.c.id).where(tombstones.c.id.in_(chunk))))
     return found

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from walt_edge.contract.files import stays_below, write_whole
 from walt_edge.contract.messages import envelope_id
+from walt_train.loop.labels.tables import drop
 from walt_train.loop.lineage.backup import Backup, read_backup, verify
 from walt_train.loop.lineage.copies import SUFFIX, CopyError, read_forgotten
 from walt_train.loop.lineage.record import chunks
@@ -82,6 +83,8 @@ def restore(folder: Path, store: Store, home: Path | None = None, *, quiet: bool
     with transaction(store.engine) as connection:
         _must_have_no_rows(connection)
         _put_tables(connection, folder, backup, without)
+        for chunk in chunks(sorted(spared)):
+            drop(connection, chunk)
         tombstones = tables_of(connection)["tombstones"]
         known = set(connection.scalars(select(tombstones.c.id)))
         fresh = [one for one in forgotten.values() if one.id not in known]
@@ -154,6 +157,9 @@ def _as_restored(name: str, rows: Iterator[Row], without: set[str], begun: set[t
     for row in rows:
         if name == "envelopes" and row["id"] in without:
             continue
+        if name == "envelopes" and "area" not in row:
+            # A copy of before there was this column.
+            row["area"] = None if row["x0"] is None else (row["x1"] - row["x0"]) * (row["y1"] - row["y0"])
         if name == "generations":
             row |= {"owner": "", "until_us": 0, "due_us": 0}
             if (row["camera"], row["number"]) in begun:

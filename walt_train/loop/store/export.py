@@ -35,7 +35,7 @@ class Given:
 def export_group(store: Store, folder: Path, cameras: Sequence[str], *, share: float = DEFAULT_SHARE) -> list[Given]:
     """Writes the clip art of several cameras, so that no camera and no device gives more than its share of the crops.
 
-    Crops that judge, and what may not train yet, are not among it.
+    Crops that judge, what may not train yet and what people rejected are not among it.
 
     Args:
         store: The store.

@@ -20,6 +20,7 @@ from walt_edge.contract.clipart import ClipArt
 from walt_edge.contract.closing import Closing
 from walt_edge.contract.messages import AckState, EnvelopeError, decode_envelope, envelope_id
 from walt_edge.contract.topics import Kind
+from walt_train.loop.labels.tables import drop, not_rejected
 from walt_train.loop.store.blobs import Blobs, open_blobs
 from walt_train.loop.store.config import DATABASE_NAME as DATABASE_NAME
 from walt_train.loop.store.config import StoreConfig
@@ -146,6 +147,7 @@ class Store(Closing):
                 if rows:
                     connection.execute(insert(tombstones), rows)
                 held += connection.execute(delete(envelopes).where(envelopes.c.id.in_(chunk))).rowcount
+                drop(connection, chunk)
         for sha256 in wanted:
             self._blobs.delete(sha256)
         return held
@@ -192,14 +194,14 @@ class Store(Closing):
             return sorted(connection.scalars(select(envelopes.c.camera).distinct()))
 
     def ids(self, kind: Kind | None = None, camera: str | None = None, *, include_held: bool = False) -> list[str]:
-        """Ids in order of capture; those that may not train yet are among them only with `include_held`."""
+        """Ids in order of capture; those that wait, and rejected ones, are among them only with `include_held`."""
         query = select(envelopes.c.id).order_by(envelopes.c.captured_us, envelopes.c.id)
         if kind is not None:
             query = query.where(envelopes.c.kind == kind.value)
         if camera is not None:
             query = query.where(envelopes.c.camera == camera)
         if not include_held:
-            query = query.where(envelopes.c.held.is_(None))
+            query = query.where(envelopes.c.held.is_(None), not_rejected())
         with self._engine.connect() as connection:
             return list(connection.scalars(query))
 
@@ -236,7 +238,7 @@ class Store(Closing):
     def export_clipart(self, folder: Path, camera: str, *, holdout: bool = True) -> ClipArt:
         """Writes a camera's clip art as `walt-edge mine` does: `clipart.json` and the images beside it.
 
-        What may not train yet is not among it.
+        What may not train yet is not among it, nor what people rejected.
 
         Args:
             folder: Where to; made if absent.

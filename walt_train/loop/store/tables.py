@@ -43,6 +43,8 @@ envelopes = Table(
     Column("y0", Float),
     Column("x1", Float),
     Column("y1", Float),
+    # Of the box, pixels; what is large is looked for among millions.
+    Column("area", Float),
     Column("plate", String(64)),
     # Why it may not train yet; NULL = it may.
     Column("held", String(64)),
@@ -104,6 +106,11 @@ generations = Table(
     Column("until_us", BigInteger, nullable=False),
     # Not to be tried again before.
     Column("due_us", BigInteger, nullable=False),
+    # What began it, one line.
+    Column("why", Text, nullable=False, server_default=""),
+    # What is open is looked for every few seconds, what was begun lately before each beginning.
+    Index("generations_by_state", "state", "created_us"),
+    Index("generations_by_time", "created_us"),
 )
 
 steps = Table(
@@ -145,9 +152,10 @@ def envelope_row(
         "held": held,
     }
     # Every row names every column, so that a mixed group is one statement.
-    row |= dict.fromkeys(("label", "track_id", "confidence", "x0", "y0", "x1", "y1", "plate"))
+    row |= dict.fromkeys(("label", "track_id", "confidence", "x0", "y0", "x1", "y1", "area", "plate"))
     if isinstance(header, CropHeader):
         row |= {"label": int(header.label), "track_id": header.track_id, "plate": header.plate}
         row |= {"confidence": header.unoccluded_confidence}
-        row |= dict(zip(("x0", "y0", "x1", "y1"), header.box_xyxy, strict=True))
+        x0, y0, x1, y1 = header.box_xyxy
+        row |= {"x0": x0, "y0": y0, "x1": x1, "y1": y1, "area": (x1 - x0) * (y1 - y0)}
     return row

@@ -10,7 +10,13 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Makes the tables of rejections and of drawn labels."""
+    """Makes the tables of rejections and of drawn labels, and what finds crops by time, confidence and size."""
+    op.add_column("envelopes", sa.Column("area", sa.Float))
+    op.execute("UPDATE envelopes SET area = (x1 - x0) * (y1 - y0) WHERE x0 IS NOT NULL")
+    is_crop = sa.text("label IS NOT NULL")
+    for name, column in (("newest", "captured_us"), ("least_sure", "confidence"), ("largest", "area")):
+        columns = [column, "camera", "id"]
+        op.create_index(f"envelopes_{name}", "envelopes", columns, sqlite_where=is_crop, postgresql_where=is_crop)
     op.create_table(
         "rejections",
         sa.Column("crop", sa.String(64), primary_key=True),
