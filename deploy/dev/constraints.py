@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = "cpu,train,export,loop,postgres,s3,cluster,dev"
+EXTRAS = "cpu,train,export,loop,postgres,s3,cluster,docs,dev"
 HEADER = """\
 # Every version that this project is developed and tested with, for all extras at once (Python 3.11, Linux x86-64).
 # Made by `make constraints`; installs use `pip install -c constraints.txt`.

@@ -35,6 +35,7 @@ class Command:
         module: Dotted name of the module that has `add_arguments` and `run`; empty where it is not built yet.
         extra: The optional extra whose packages the module needs, if any.
         example: A complete command line, shown in the command's own `--help`.
+        group: The heading that it stands under, where a script has many commands.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Command:
     module: str = ""
     extra: str = ""
     example: str = ""
+    group: str = "commands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,12 @@ class Script:
 
     def _help(self) -> str:
         width = max(len(command.name) for command in self.commands)
-        lines = [f"usage: {self.prog} COMMAND [options]", "", self.description, "", "commands:"]
-        for command in self.commands:
-            note = "" if command.module else " (not built yet)"
-            lines.append(f"  {command.name:<{width}}  {command.summary}{note}")
+        lines = [f"usage: {self.prog} COMMAND [options]", "", self.description]
+        for group in dict.fromkeys(command.group for command in self.commands):
+            lines += ["", f"{group}:"]
+            for command in (one for one in self.commands if one.group == group):
+                note = "" if command.module else " (not built yet)"
+                lines.append(f"  {command.name:<{width}}  {command.summary}{note}")
         lines += ["", f"`{self.prog} COMMAND --help` shows a command's options and an example."]
         return "\n".join(lines)
 

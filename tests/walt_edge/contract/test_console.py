@@ -75,3 +75,10 @@ def test_a_commands_help_shows_its_example(capsys: pytest.CaptureFixture[str]) -
 )
 def test_a_first_word_that_is_no_command_may_be_the_defaults(words: list[str], status: int) -> None:
     assert Script("prog", "A script.", COMMANDS, default="work", default_takes_word=True).main(words) == status
+
+
+def test_help_of_many_commands_is_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = Command("a", "one", group="day by day"), Command("b", "two", group="at the start")
+    assert Script("prog", "A script.", (first, second, Command("c", "three", group="day by day"))).main(["-h"]) == 0
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()[4:-2] if line]
+    assert lines == ["day", "a", "c", "at", "b"]
