@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.agent.gating import LookBudget
-from walt_edge.agent.telemetry import Meter, Stage
+from walt_edge.agent.telemetry import Meter
 from walt_edge.camera import Frame
 from walt_edge.tracking.tracker import AmodalTracker, TrackedObject
 from walt_edge.update.holder import Look
@@ -79,7 +79,7 @@ class Sights:
         look = self._looks.look(frame.bgr)
         if look is None:
             return None
-        self._meter.stages[Stage.LOOK].add(look.took_ms)
+        self._meter.looked(look.took_ms, look.instances.scores)
         if self.budget is not None:
             self.budget.note(look.took_ms)
         sight = Sight(frame.index, look, self._follow(look, frame.captured.media_time_s))

@@ -206,6 +206,8 @@ class Meter:
         anonymiser_failures: Frames of which nothing was kept because a step failed; raise it by `failed`.
         failures_in_a_row: Of these, the newest without one that succeeded since.
         refused_by_reason: Envelopes that the spool did not take, by reason.
+        scored: Instances that the model saw.
+        score_milli: Sum of their scores, thousandths.
         frame_age_ms: From a frame's capture to the end of its step.
         stages: One duration for each stage.
         rate: Of processed frames.
@@ -223,6 +225,8 @@ class Meter:
     anonymiser_failures: int = 0
     failures_in_a_row: int = 0
     refused_by_reason: Counter[str] = field(default_factory=Counter)
+    scored: int = 0
+    score_milli: int = 0
     frame_age_ms: Times = field(default_factory=Times)
     stages: dict[Stage, Times] = field(default_factory=lambda: {stage: Times() for stage in Stage})
     rate: Rate = field(default_factory=Rate)
@@ -259,6 +263,17 @@ class Meter:
         self.failures_in_a_row = 0
         self.frame_age_ms.add((time.monotonic_ns() - captured_ns) / 1e6)
         self.rate.note()
+
+    def looked(self, took_ms: float, scores: NDArray[np.float32]) -> None:
+        """The model has looked at a frame.
+
+        Args:
+            took_ms: How long it took.
+            scores: (N,) of what it saw, 0..1.
+        """
+        self.infer_ms.add(took_ms)
+        self.scored += len(scores)
+        self.score_milli += round(1000 * float(scores.sum()))
 
     def failed(self) -> None:
         """A frame's step failed and nothing of it was kept."""
@@ -305,6 +320,9 @@ class Meter:
             failures_in_a_row=self.failures_in_a_row,
             lens=lens,
             disk=disk,
+            looks=self.infer_ms.count,
+            scored=self.scored,
+            score_milli=self.score_milli,
         )
 
     def figures(

@@ -315,6 +315,8 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
             is `desired` then); `refused`: it stays with `release`, and `reason` says why.
         desired: The release that `state` speaks of; 0 if none was ever asked for.
         reason: Why it was refused or taken back, that it is on probation, or why it runs without an engine: one line.
+        postponed: Whether what was refused is tried again by itself: a network or a disk that fails now says nothing
+            of the release.
     """
 
     release: Count
@@ -322,6 +324,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["active", "updating", "refused"]
     desired: Count = 0
     reason: Annotated[str, Meta(max_length=500)] = ""
+    postponed: bool = False
 
 
 class Resend(msgspec.Struct, frozen=True, kw_only=True):

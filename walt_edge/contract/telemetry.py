@@ -89,7 +89,9 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     `model_release` is 0 and `infer_ms_p50` 0.0 while no model looks. `spool`, `disk`, `clock` and `boot_id` are the
     whole device's; `camera` is its name. `silence_s` is the time since the newest frame, -1 before the first;
     `failures_in_a_row` counts the newest frames of which nothing was kept. `clock` is "" and `lens` and `disk` are
-    None where the device is older than these fields, and `certificate` also where it was never enrolled.
+    None where the device is older than these fields, and `certificate` also where it was never enrolled. `looks` are
+    the frames that the model looked at, `scored` the instances it saw in them and `score_milli` the sum of their
+    scores in thousandths: home has the mean of any stretch of time from two messages. All are 0 without a model.
     """
 
     boot_id: _Word
@@ -117,6 +119,9 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
     lens: Lens | None = None
     disk: Disk | None = None
     certificate: Certificate | None = None
+    looks: _Count = 0
+    scored: _Count = 0
+    score_milli: _Count = 0
 
 
 def decode_telemetry(data: bytes) -> Telemetry:

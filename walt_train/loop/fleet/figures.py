@@ -24,8 +24,12 @@ COUNTERS: Final = (
     "moves",
     "spool_accepted",
     "spool_dropped",
+    "restarts",
+    "looks",
+    "scored",
+    "score_milli",
 )
-"""Named as at the edge; a bucket holds by how much they grew."""
+"""Named as at the edge, but for `restarts`, which home counts; a bucket holds by how much they grew."""
 
 SPREADS: Final = (
     "frame_age_ms_p50",

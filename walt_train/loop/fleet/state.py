@@ -188,6 +188,7 @@ def _grown(before: Telemetry | None, told: Telemetry) -> dict[str, int]:
         # A lane that opens its camera anew begins some at 0 within a run; the spool's outlive a run.
         begins_anew = now[name] < then[name] or (is_new_run and name not in _SPOOL)
         grown[name] = min(now[name] if begins_anew else now[name] - then[name], _GROWTH_MOST)
+    grown["restarts"] = int(is_new_run)
     return grown
 
 
@@ -205,4 +206,8 @@ def _counts(told: Telemetry) -> dict[str, int]:
         "moves": told.lens.moves if told.lens is not None else 0,
         "spool_accepted": spool.accepted,
         "spool_dropped": spool.dropped,
+        "restarts": 0,
+        "looks": told.looks,
+        "scored": told.scored,
+        "score_milli": told.score_milli,
     }

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from walt_train.loop.lineage.record import Artifact, chunks
-from walt_train.loop.lineage.tables import artifacts, edges, members, rollouts, tainted
+from walt_train.loop.lineage.tables import artifacts, edges, members, tainted, wishes
 from walt_train.loop.store.tables import envelopes, tombstones
 
 LEARNED_ROLES = ("clip", "train", "validate")
@@ -149,12 +149,12 @@ def days(connection: Connection, clipart: str) -> dict[str, dict[str, dict[str, 
 
 def runs(connection: Connection, release: int | None = None) -> list[Runs]:
     """Whom releases were wished onto, and whether that is the newest that the device was told."""
-    newest = select(rollouts.c.device, func.max(rollouts.c.release).label("newest")).group_by(rollouts.c.device)
+    newest = select(wishes.c.device, func.max(wishes.c.release).label("newest")).group_by(wishes.c.device)
     last = newest.subquery()
-    query = select(rollouts, last.c.newest).join(last, rollouts.c.device == last.c.device)
+    query = select(wishes, last.c.newest).join(last, wishes.c.device == last.c.device)
     if release is not None:
-        query = query.where(rollouts.c.release == release)
-    rows: Sequence[Any] = connection.execute(query.order_by(rollouts.c.site, rollouts.c.device)).all()
+        query = query.where(wishes.c.release == release)
+    rows: Sequence[Any] = connection.execute(query.order_by(wishes.c.site, wishes.c.device)).all()
     return [Runs(row.release, f"{row.site}/{row.device}", row.told_us, row.release == row.newest) for row in rows]
 
 

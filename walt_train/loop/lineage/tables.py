@@ -38,14 +38,14 @@ members = Table(
 )
 
 # Whom a release was wished onto; the newest of a device is what it was last told to run.
-rollouts = Table(
-    "rollouts",
+wishes = Table(
+    "wishes",
     metadata,
     Column("release", BigInteger, primary_key=True, autoincrement=False),
     Column("device", String(64), primary_key=True),
     Column("site", String(64), nullable=False),
     Column("told_us", BigInteger, nullable=False),
-    Index("rollouts_by_device", "device", "told_us"),
+    Index("wishes_by_device", "device", "told_us"),
 )
 
 # What was asked to be forgotten, written before anything is removed: a killed `forget` is completed by the next one.

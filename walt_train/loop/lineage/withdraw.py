@@ -15,11 +15,11 @@ from walt_train.loop.lineage import graph
 from walt_train.loop.lineage.affected import releases_of, runners
 from walt_train.loop.lineage.erase import erase_model
 from walt_train.loop.lineage.made import Maker, published
-from walt_train.loop.lineage.record import note, note_rollout, release_id
+from walt_train.loop.lineage.record import note, note_wishes, release_id
 from walt_train.loop.publish.repository import Release
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.jobs import Generation, Jobs, Order, State, StepName
-from walt_train.loop.serve.trigger import devices_of, harvest_of
+from walt_train.loop.serve.triggers.reading import devices_of, harvest_of
 from walt_train.loop.store.database import transaction
 from walt_train.loop.store.tables import generations
 
@@ -86,7 +86,7 @@ def withdraw(jobs: Jobs, engine: Engine, home: Path, releases: Releases, tell: T
     with transaction(engine) as connection:
         made = maker.artifact(release_id(release.number), "release", release.target)
         note(connection, made, [release.sha256])
-        note_rollout(connection, release.number, devices, made.created_us)
+        note_wishes(connection, release.number, devices, made.created_us)
         for one in done:
             if one.number > back.number:
                 mine = (generations.c.camera == camera) & (generations.c.number == one.number)
@@ -117,6 +117,8 @@ def retrain(jobs: Jobs, engine: Engine, camera: str, asked_us: int) -> str:
         training_steps=last.training_steps,
         crops=harvest.crops,
         tracks=harvest.tracks,
+        why="some of its last one's crops were forgotten",
+        cells=harvest.cells,
     )
     made = jobs.create(order)
     if made is None:

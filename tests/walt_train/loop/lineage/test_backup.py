@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def rows(store: Store) -> dict[str, list[tuple[object, ...]]]:
-    names = ("envelopes", "tombstones", "artifacts", "edges", "members", "rollouts", "generations", "steps")
+    names = ("envelopes", "tombstones", "artifacts", "edges", "members", "wishes", "generations", "steps")
     with store.engine.connect() as connection:
         return {name: sorted(map(tuple, connection.exec_driver_sql(f"SELECT * FROM {name}"))) for name in names}
 

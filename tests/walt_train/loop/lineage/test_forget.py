@@ -87,7 +87,7 @@ def test_a_worker_that_is_stopped_while_it_releases_is_not_overlooked(twice: Loo
         for text in (
             "DELETE FROM artifacts WHERE id = 'release:2'",
             "DELETE FROM edges WHERE child = 'release:2'",
-            "DELETE FROM rollouts WHERE release = 2",
+            "DELETE FROM wishes WHERE release = 2",
             "UPDATE generations SET state = 'running' WHERE number = 2",
             "UPDATE steps SET state = 'running' WHERE number = 2 AND name = 'publish'",
         ):
