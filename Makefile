@@ -1,15 +1,16 @@
 # `make demo` and `make test` do all their own set-up (see deploy/dev/setup.sh).
-.PHONY: demo test test-all lint setup constraints clean
+.PHONY: demo test test-all lint docs setup constraints clean
 .DEFAULT_GOAL := help
 
 RUN := .venv/bin/
-TEST_EXTRAS := cpu,loop,postgres,s3,train,export,cluster,dev
+TEST_EXTRAS := cpu,loop,postgres,s3,train,export,cluster,docs,dev
 PYTEST := $(RUN)python -m pytest -n 2 --dist worksteal
 
 help:
 	@echo "make demo [VIDEO=file-or-folder]   a camera, an agent, a broker and a store here; report in demo-out/"
 	@echo "make test                          style, types, import rules and tests (make test-all: the slow ones too)"
 	@echo "make lint                          style, types and import rules only"
+	@echo "make docs                          this documentation as a site, in site/"
 
 demo:
 	@deploy/dev/setup.sh cpu,loop,train,export
@@ -24,10 +25,14 @@ lint: setup
 	$(RUN)lint-imports
 	$(RUN)mypy
 
-test: lint
+# Every warning is an error (mkdocs.yml).
+docs: setup
+	$(RUN)mkdocs build --quiet
+
+test: lint docs
 	$(PYTEST) -m "not slow"
 
-test-all: lint
+test-all: lint docs
 	$(PYTEST)
 
 # Resolves all extras together and writes what came out.
@@ -35,4 +40,4 @@ constraints: setup
 	$(RUN)python deploy/dev/constraints.py
 
 clean:
-	rm -rf .venv demo-out
+	rm -rf .venv demo-out site

@@ -18,6 +18,9 @@ system_packages=(
   python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 )
 
+# What only tests need: a browser that looks at the pages, and promtool that reads the alert rules.
+case ",$extras," in *,dev,*) system_packages+=(chromium prometheus) ;; esac
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
