@@ -10,15 +10,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, Snapshot, Timestamp
 
 from tests.bundles import FILES, manifest
 from tests.killing import flushed, kill_at_every_step
 from walt_edge.contract.bundle import BundleError, write_bundle
 from walt_edge.contract.errors import WaltError
 from walt_train.loop.publish.files import BusyError, held
-from walt_train.loop.publish.keys import ROLES, KeysError
+from walt_train.loop.publish.keys import KeysError
 from walt_train.loop.publish.repository import PublishError, Release, Repository
+from walt_train.loop.publish.roles import LISTS, ROLES
 
 
 def bundle(folder: Path, number: int) -> Path:
@@ -37,11 +38,9 @@ def versions(folder: Path) -> dict[str, int]:
     timestamp = Metadata[Timestamp].from_file(str(metadata / "timestamp.json")).signed
     number = timestamp.snapshot_meta.version
     snapshot = Metadata[Snapshot].from_file(str(metadata / f"{number}.snapshot.json")).signed
-    targets = (
-        Metadata[Targets].from_file(str(metadata / f"{snapshot.meta['targets.json'].version}.targets.json")).signed
-    )
+    lists = {role: snapshot.meta[f"{role}.json"].version for role in LISTS}
     root = max(int(path.name.partition(".")[0]) for path in metadata.glob("*.root.json"))
-    return {"root": root} | {one.type: one.version for one in (timestamp, snapshot, targets)}
+    return {"root": root, "snapshot": snapshot.version, "timestamp": timestamp.version} | lists
 
 
 def test_numbers_rise_and_the_newest_again_keeps_its_number(tmp_path: Path) -> None:
@@ -86,13 +85,19 @@ def test_lives_are_as_promised_and_refreshing_renews_them(tmp_path: Path) -> Non
 
     start = datetime.now(UTC).replace(microsecond=0)
     repository(tmp_path, now=lambda: start).publish(bundle(tmp_path, 1))
-    names = ("1.root.json", "1.targets.json", "1.snapshot.json", "timestamp.json")
-    assert [days(name, start) for name in names] == [365, 90, 30, 30]
-    later = start + timedelta(days=200)
+    names = (
+        "{}.root.json",
+        "{}.targets.json",
+        "{}.stable.json",
+        "{}.canary.json",
+        "{}.snapshot.json",
+        "timestamp.json",
+    )
+    assert [days(name.format(1), start) for name in names] == [730, 730, 90, 90, 30, 30]
+    later = start + timedelta(days=400)
     repository(tmp_path, now=lambda: later).refresh()
-    assert versions(tmp_path) == {"root": 2, "targets": 2, "snapshot": 2, "timestamp": 2}
-    names = ("2.root.json", "2.targets.json", "2.snapshot.json", "timestamp.json")
-    assert [days(name, later) for name in names] == [365, 90, 30, 30]
+    assert set(versions(tmp_path).values()) == {2}
+    assert [days(name.format(2), later) for name in names] == [730, 730, 90, 90, 30, 30]
     served = tmp_path / "served"
     assert (served / "root.json").read_bytes() == (served / "metadata/2.root.json").read_bytes()
 
@@ -145,7 +150,7 @@ def test_killed_at_any_moment_of_its_beginning_it_begins_again(tmp_path: Path) -
     for _ in kill_at_every_step(prepare):
         steps += 1
         assert repository(work).publish(first).number == 1
-        assert versions(work) == {"root": 1, "targets": 1, "snapshot": 1, "timestamp": 1}
+        assert set(versions(work).values()) == {1}
     assert steps > 20
 
 
@@ -177,13 +182,13 @@ def persistently(folder: Path, path: Path) -> int:
     [
         (lambda folder: (folder / "bundle-2.walt").write_bytes(b"PK"), BundleError, "not a bundle"),
         (lambda folder: (folder / "bundle-2.walt").unlink(), BundleError, "cannot read"),
-        (lambda folder: (folder / "keys/targets.pem").unlink(), KeysError, "cannot read"),
+        (lambda folder: (folder / "keys/stable.pem").unlink(), KeysError, "key of stable is not in"),
         (lambda folder: (folder / "keys/root.pem").chmod(0o644), KeysError, "chmod 600"),
         (lambda folder: (folder / "keys/root.pem").write_bytes(b"x"), KeysError, "no unencrypted PEM key"),
         (
             lambda folder: shutil.copy(folder / "keys/root.pem", folder / "keys/targets.pem"),
             KeysError,
-            "not those of",
+            "is not the key that the repository names",
         ),
         (lambda folder: change(folder / "served/metadata/1.targets.json"), PublishError, "missing or damaged"),
         (lambda folder: change(folder / "served/metadata/timestamp.json"), PublishError, "missing or damaged"),
@@ -246,7 +251,7 @@ def test_a_restored_repository_goes_on_above_what_devices_may_know(tmp_path: Pat
     assert home.newest() == first
     again = home.publish(bundle(tmp_path, 1))
     assert again.number > seen.number
-    assert all(versions(tmp_path)[role] > before[role] for role in ("timestamp", "snapshot", "targets"))
+    assert all(versions(tmp_path)[role] > before[role] for role in (*LISTS, "timestamp", "snapshot"))
     assert home.publish(bundle(tmp_path, 3)).number == again.number + 1
     (tmp_path / "served/.restored").touch()
     assert home.keep()
