@@ -101,6 +101,7 @@ class Uplink:
         )
         self._backoff = Backoff(options.reconnect_min_s, options.reconnect_max_s, self.chance)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._answered = False
         self._client: Client | None = None
         self._ids_by_mid: dict[int, str] = {}
         self._downlink = Downlink(self.topics, self.spool, self.stats, self._settle, lambda: self.on_desired)
@@ -217,6 +218,7 @@ class Uplink:
     def _session(self) -> None:
         """One connection, from the first packet until it is lost (raises) or we stop (returns)."""
         self._inbox = queue.SimpleQueue()
+        self._answered = False
         client = self._make_client()
         options = self.settings
         client.connect(
@@ -292,6 +294,7 @@ class Uplink:
         return client
 
     def _on_connect(self, client: Client, reason: ReasonCode) -> None:
+        self._answered = True
         if reason.is_failure:
             raise _LostError(f"refused: {reason}")
         client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._downlink.subscriptions])
@@ -316,8 +319,15 @@ class Uplink:
         LOG.info("connected to the broker %s as %s", self.endpoint, self.topics.device)
 
     def _on_disconnect(self, reason: ReasonCode) -> None:
-        if not self._stopping.is_set():
-            raise _LostError(f"connection lost: {reason}")
+        if self._stopping.is_set():
+            return
+        if self.endpoint.tls is not None and not self._answered:
+            # By TLS 1.3 our certificate is judged after the handshake, and a refusal is a connection that ends.
+            raise _LostError(
+                "it hung up before it said a word, as brokers do that do not take our certificate: absent, expired, "
+                "revoked, or another authority's (walt-edge doctor tells; walt-edge enroll gets one)"
+            )
+        raise _LostError(f"connection lost: {reason}")
 
     def _on_publish(self, mid: int, reason: ReasonCode) -> None:
         """A PUBACK is no delivery, but it may tell that there was none."""

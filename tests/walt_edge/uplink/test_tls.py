@@ -34,7 +34,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def openssl(*words: str) -> None:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
-    for name in ("ca", "other"):
+    for name in ("ca", "other", "stranger"):
         openssl(
             "req",
             "-x509",
@@ -57,14 +57,19 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("ca", "cert", "welcome"),
-    [("ca", "walt-test", True), ("other", "walt-test", False), ("ca", "", False)],
-    ids=["both known", "another authority's broker", "no certificate of ours"],
+    ("ca", "cert", "welcome", "says"),
+    [
+        ("ca", "walt-test", True, ""),
+        ("other", "walt-test", False, "certificate verify failed"),
+        ("ca", "", False, "brokers do that do not take our certificate"),
+        ("ca", "stranger", False, "brokers do that do not take our certificate"),
+    ],
+    ids=["both known", "another authority's broker", "no certificate of ours", "one that nobody signed"],
 )
 # paho leaves a socket whose handshake failed to the garbage collector, which closes it and says so.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 def test_who_is_let_in(
-    tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture, ca: str, cert: str, welcome: bool
+    tmp_path: Path, pki: Path, caplog: pytest.LogCaptureFixture, ca: str, cert: str, welcome: bool, says: str
 ) -> None:
     files = {"cafile": "ca.pem", "certfile": "broker.pem", "keyfile": "broker.key"}
     lines = [f"{option} {pki / name}" for option, name in files.items()]
@@ -80,6 +85,7 @@ def test_who_is_let_in(
             else:
                 wait_for(lambda: caplog.text.count("no connection to the broker") >= 2)
                 assert not uplink.connected
+                assert says in caplog.text
         finally:
             uplink.stop()
 
