@@ -19,13 +19,17 @@ Interval = tuple[float, float]
 """(low, high), in the unit of the values."""
 
 
-def mean_intervals(values: NDArray[np.float64], objects: Sequence[str], seed: int) -> list[Interval] | None:
-    """The 95 % percentile intervals of the columns' means.
+def mean_intervals(
+    values: NDArray[np.float64], objects: Sequence[str], seed: int, level: float = LEVEL, draws: int = DRAWS
+) -> list[Interval] | None:
+    """The percentile intervals of the columns' means.
 
     Args:
         values: (K, D), D figures of each of K cases.
         objects: (K,) the physical object of each case.
         seed: Of the draws; the same seed gives the same interval.
+        level: That an interval covers, 0..1.
+        draws: How many; a level near 1 needs more.
 
     Returns:
         D intervals, or None with fewer than two objects, from which nothing can be said.
@@ -35,7 +39,7 @@ def mean_intervals(values: NDArray[np.float64], objects: Sequence[str], seed: in
         return None
     counts = np.bincount(owner).astype(np.float64)
     sums = np.stack([np.bincount(owner, weights=column) for column in values.T], axis=1)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
     means = (drawn @ sums) / (drawn @ counts)[:, None]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
