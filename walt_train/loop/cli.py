@@ -96,6 +96,13 @@ SCRIPT = Script(
             "--broker localhost:1883 --device home/walt-0123456789abcdef",
         ),
         Command(
+            "keys",
+            "the keys that sign releases: show, move offline, rotate, renew",
+            module="walt_train.loop.commands.keys",
+            extra="loop",
+            example="walt-loop keys offline /media/stick --home ./loop",
+        ),
+        Command(
             "simulate",
             "thousands of devices with the real protocol, against a broker and a home of your own",
             module="walt_train.loop.commands.simulate",
@@ -136,6 +143,20 @@ SCRIPT = Script(
             module="walt_train.loop.commands.serve",
             extra="loop",
             example="walt-loop serve --store ./store --home ./loop --broker localhost:1883 --truth cam-1=./truth",
+        ),
+        Command(
+            "web",
+            "the dashboard: the fleet, rollouts, trainings and clip art, for people who sign in",
+            module="walt_train.loop.commands.web",
+            extra="loop",
+            example="walt-loop web --store ./store --home ./loop",
+        ),
+        Command(
+            "users",
+            "who may sign in at the dashboard, and tokens for programs",
+            module="walt_train.loop.commands.users",
+            extra="loop",
+            example="walt-loop users add ann --role operator --store ./store",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""`walt-loop publish`: signs a bundle, and tells devices to take it."""
+"""`walt-loop publish`: signs a bundle, promotes or undoes a release, and tells devices to take it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from walt_edge.contract.messages import Desired
 from walt_edge.contract.topics import DeviceTopics
 from walt_train.loop.broker.arguments import HOME, add_broker_arguments, broker_config, has_broker
 from walt_train.loop.publish.desired import set_desired
-from walt_train.loop.publish.repository import Release, Repository
+from walt_train.loop.publish.repository import PublishError, Release, Repository
+from walt_train.loop.publish.roles import CHANNELS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BUNDLE",
         help="what walt-export wrote; the newest again is no new one",
     )
+    instead = parser.add_argument_group("instead of a BUNDLE").add_mutually_exclusive_group()
+    instead.add_argument(
+        "--promote", type=int, metavar="N", help="release N, which canary signed, is for all devices"
+    )
+    instead.add_argument("--undo", type=int, metavar="N", help="the bytes of release N again, under a new number")
+    instead.add_argument(
+        "--refresh", action="store_true", help="sign what is there anew (weekly; it expires in 30 days)"
+    )
     add(
-        "--refresh",
-        action="store_true",
-        help="without a BUNDLE: sign what is there anew (weekly; it expires in 30 days)",
+        "--role",
+        choices=CHANNELS,
+        default=CHANNELS[0],
+        help="who signs: canary for devices that try first (default: %(default)s)",
     )
     add("--repository", required=True, type=Path, metavar="DIR", help="to be served by HTTP(S); made if absent")
     add("--keys", required=True, type=Path, metavar="DIR", help="private keys, kept elsewhere; made if absent")
@@ -36,18 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publishes, then sets what the devices are to run, and says what an agent needs."""
-    if (args.bundle is None) != args.refresh:
-        raise UsageError("give a BUNDLE to publish, or --refresh to sign what is there anew")
+    """Publishes, promotes or undoes, then sets what the devices are to run, and says what an agent needs."""
+    instead = args.refresh or args.promote is not None or args.undo is not None
+    if (args.bundle is None) != instead:
+        raise UsageError("give a BUNDLE to publish, or one of --promote N, --undo N and --refresh")
     if bool(args.device) != has_broker(args):
         raise UsageError("--device and a broker (--broker or --workers) belong together: give both or none")
     broker = broker_config(args, HOME) if args.device else None
     devices = [_device(text) for text in args.device]
     repository = Repository(args.repository, args.keys)
-    release = _release(repository, args.bundle)
+    release = _release(repository, args)
     say = sys.stdout.write
-    say(f"release {release.number}: {release.target}, sha256 {release.sha256}\n")
+    by = " and ".join(sorted(release.roles))
+    say(f"release {release.number}: {release.target}, sha256 {release.sha256}, signed by {by}\n")
     say(f"trust root: {repository.trust_root} (walt-edge run --updates URL --trust root.json)\n")
+    for line in repository.warnings():
+        sys.stderr.write(f"walt-loop: {line}\n")
     if broker:
         desired = Desired(release=release.number, target=release.target, sha256=release.sha256)
         set_desired(broker, devices, desired)
@@ -55,13 +69,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _release(repository: Repository, bundle: Path | None) -> Release:
-    if bundle is not None:
-        return repository.publish(bundle)
+def _release(repository: Repository, args: argparse.Namespace) -> Release:
+    if args.bundle is not None:
+        return repository.publish(args.bundle, args.role)
+    if args.promote is not None:
+        return repository.promote(_numbered(repository, args.promote))
+    if args.undo is not None:
+        return repository.undo(_numbered(repository, args.undo), args.role)
     repository.refresh()
     newest = repository.newest()
-    assert newest is not None
+    if newest is None:
+        raise PublishError(f"{args.repository} is signed anew, and has no release yet: publish a bundle")
     return newest
+
+
+def _numbered(repository: Repository, number: int) -> Release:
+    found = repository.releases()
+    release = next((one for one in found if one.number == number), None)
+    if release is None:
+        there = ", ".join(str(one.number) for one in found[:10]) or "none"
+        raise UsageError(f"there is no release {number} (the newest are {there})")
+    return release
 
 
 def _device(text: str) -> DeviceTopics:

@@ -78,11 +78,12 @@ class Keys:
         return made
 
     def make_pending(self, role: str) -> CryptoSigner:
-        """Makes the key that is to follow, where the present one lies; raises KeysError as `make` does."""
+        """Makes the key that is to follow, where the present one lies or should; raises KeysError as `make` does."""
         pending = self.pending(role)
         if pending is not None:
             return pending
-        path = next(path for path in self._paths(role) if path.exists())
+        files = self._paths(role)
+        path = next((path for path in files if path.exists()), files[-1])
         _write(path.with_name(f"{role}.next.pem"))
         return self._load(path.with_name(f"{role}.next.pem"))
 

@@ -60,6 +60,7 @@ class State:
         expires: Of what was signed.
         signed_at: When the timestamp was.
         changed: Roles whose lists are not signed as they are here.
+        without: A role whose key is exchanged now, and may be lost.
         adopted: Roles whose new keys took their place just now: an exchange that was interrupted is complete.
     """
 
@@ -71,6 +72,7 @@ class State:
     expires: dict[str, datetime] = field(default_factory=dict)
     signed_at: datetime | None = None
     changed: set[str] = field(default_factory=set)
+    without: str = ""
     adopted: set[str] = field(default_factory=set)
 
     def key_ids(self, role: str) -> list[str]:
@@ -119,11 +121,11 @@ class SignedFolder:
 
     def read(self) -> State:
         """What is there; raises PublishError if it is damaged."""
-        root = self._newest_root()
-        timestamp = self._load("timestamp", Timestamp, root).signed
-        snapshot = self._load(f"{timestamp.snapshot_meta.version}.snapshot", Snapshot, root).signed
+        root, trusted = self.newest_root(), self._and_what_follows(self.newest_root())
+        timestamp = self._load("timestamp", Timestamp, trusted).signed
+        snapshot = self._load(f"{timestamp.snapshot_meta.version}.snapshot", Snapshot, trusted).signed
         signed: dict[str, Any] = {"root": root, "snapshot": snapshot, "timestamp": timestamp}
-        signed["targets"] = self._load_list("targets", snapshot, root)
+        signed["targets"] = self._load_list("targets", snapshot, trusted)
         delegations = signed["targets"].delegations
         if delegations is not None:
             signed |= {role: self._load_list(role, snapshot, signed["targets"]) for role in CHANNELS}
@@ -134,8 +136,11 @@ class SignedFolder:
         return state
 
     @contextmanager
-    def writing(self) -> Iterator[State]:
+    def writing(self, without: str = "") -> Iterator[State]:
         """Holds the repository, begins it if it is new, brings it to its present form, and renews the root.
+
+        Args:
+            without: A role whose key may be missing.
 
         Raises:
             KeysError: Keys are missing, or another repository's.
@@ -148,31 +153,32 @@ class SignedFolder:
             with held(self.folder / ".lock", str(self.folder)):
                 for folder in (self.folder, self.metadata, self.folder / "targets"):
                     remove_partial(folder)
-                yield self._begin_writing()
+                yield self._begin_writing(without)
         except OSError as error:
             raise PublishError(f"cannot write in {self.folder}: {error.strerror}; free space or mend it") from error
 
-    def _begin_writing(self) -> State:
+    def _begin_writing(self, without: str) -> State:
         numbers = self._root_versions()
         if not self.is_begun:
             self.keys.make(ROLES)
-        new = self._newest_root if numbers else self._new_root
+        new = self.newest_root if numbers else self._new_root
         state = self.read() if self.is_begun else State(new())
+        state.without = without
         state.adopted = {role for role in ROLES if self.keys.adopt(role, state.key_ids(role))}
         signer = self.keys.signer("root", state.key_ids("root"))
         if not numbers or (signer is not None and is_due("root", state.root.expires - self.now())):
-            self.write_root(state, [self._needed("root", state)])
+            self.write_root(state, [self.needed("root", state)])
         self._copy_root(state.root)
         if state.delegations is None:
             self._delegate(state)
-        for role in ("snapshot", "timestamp"):
-            self._needed(role, state)
+        for role in {"snapshot", "timestamp"} - {without}:
+            self.needed(role, state)
         return state
 
     def _delegate(self, state: State) -> None:
         """Of a new repository, or one of the first form, whose releases go on as `stable` ones."""
         if self.is_begun:
-            self._needed("targets", state)
+            self.needed("targets", state)
         made = self.keys.make(CHANNELS)
         state.delegations = delegate({role: made[role].public_key for role in CHANNELS})
         state.lists["stable"] = dict(state.lists["targets"])
@@ -285,11 +291,14 @@ class SignedFolder:
 
     def _signers(self, role: str, state: State, is_needed: bool) -> list[CryptoSigner]:
         """The key that the metadata names and, while it is exchanged, the one that is to follow."""
-        signer = self._needed(role, state) if is_needed else self.keys.signer(role, state.key_ids(role))
-        pending = self.keys.pending(role) if signer is not None else None
-        return [] if signer is None else [signer] if pending is None else [signer, pending]
+        may_lack = not is_needed or role == state.without
+        signer = self.keys.signer(role, state.key_ids(role)) if may_lack else self.needed(role, state)
+        if signer is None and role != state.without:
+            return []
+        return [one for one in (signer, self.keys.pending(role)) if one is not None]
 
-    def _needed(self, role: str, state: State) -> CryptoSigner:
+    def needed(self, role: str, state: State) -> CryptoSigner:
+        """The key of a role; raises KeysError if it is not at hand."""
         signer = self.keys.signer(role, state.key_ids(role))
         if signer is None:
             raise KeysError(f"the key of {role} is not in {self.keys.folder}: {self.keys.remedy(role)}")
@@ -306,9 +315,18 @@ class SignedFolder:
         names = (path.name.removesuffix(".root.json") for path in self.metadata.glob("*.root.json"))
         return [int(name) for name in names if name.isdecimal()]
 
-    def _newest_root(self) -> Root:
+    def newest_root(self) -> Root:
+        """What an agent that knows everything trusts; raises PublishError if it is damaged."""
         newest: Root = self._load(f"{max(self._root_versions(), default=1)}.root", Root).signed
         return newest
+
+    def _and_what_follows(self, root: Root) -> Root:
+        """A root that names the keys that are to follow too: what they signed before a kill is ours."""
+        for role in (role for role in ROLES if role not in CHANNELS):
+            pending = self.keys.pending(role)
+            if pending is not None:
+                root.add_key(pending.public_key, role)
+        return root
 
     def _load_list(self, role: str, snapshot: Snapshot, by: Root | Targets) -> Targets:
         meta = snapshot.meta.get(f"{role}.json")

@@ -60,11 +60,33 @@ def test_refresh_signs_anew_under_the_same_number(
     assert capsys.readouterr().out.count("release 1: street-1.walt") == 2
 
 
+def test_a_release_is_tried_promoted_and_undone(
+    tmp_path: Path, bundle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bundle(tmp_path / "other.walt", manifest("other"), FILES)
+    assert publish(tmp_path, bundle) == 0
+    assert publish(tmp_path, str(tmp_path / "other.walt"), "--role", "canary") == 0
+    assert publish(tmp_path, "--promote", "2") == 0
+    assert publish(tmp_path, "--undo", "1") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("release")]
+    assert [line.split(",")[0] for line in said] == [
+        "release 1: street-1.walt",
+        "release 2: other-2.walt",
+        "release 2: other-2.walt",
+        "release 3: street-3.walt",
+    ]
+    assert [line.partition("signed by ")[2] for line in said] == ["stable", "canary", "canary and stable", "stable"]
+    assert publish(tmp_path, "--promote", "7") == 2
+    assert "there is no release 7 (the newest are 3, 2, 1)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
         ([], 2, "give a BUNDLE"),
         (["BUNDLE", "--refresh"], 2, "give a BUNDLE"),
+        (["BUNDLE", "--undo", "1"], 2, "give a BUNDLE"),
+        (["--undo", "1"], 2, "there is no release 1 (the newest are none)"),
         (["/absent.walt"], 1, "cannot read /absent.walt"),
         (["--refresh"], 1, "no release"),
         (["BUNDLE", "--device", "home/walt-1"], 2, "belong together"),
