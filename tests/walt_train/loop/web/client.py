@@ -121,7 +121,9 @@ async def _asked(app: ASGIApp, scope: dict[str, Any], body: bytes) -> Answer:
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
-        return pending.pop() if pending else {"type": "http.disconnect"}
+        if not pending:
+            await asyncio.Event().wait()  # The client stays until it has the whole answer.
+        return pending.pop()
 
     async def send(message: Message) -> None:
         sent.append(message)

@@ -50,7 +50,7 @@ class FirstAdmin:
             raise PeopleError("the first admin is there already: sign in, or ask an admin to let you in")
         if not is_same(offered, token.strip()):
             raise WrongTokenError(
-                "that is not the set-up token, which walt-loop web printed where it was started; a restart prints another"
+                "that is not the set-up token, which walt-loop web printed at its start; a restart prints another"
             )
         made = self._people.add(name, Role.ADMIN, password, first=True)
         with self._lock:

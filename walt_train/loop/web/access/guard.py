@@ -56,6 +56,17 @@ def _at_least(role: Role) -> Callable[[Request], Person]:
     return dependency
 
 
+def _with_session(request: Request) -> Person:
+    person = _at_least(Role.VIEWER)(request)
+    if person.token:
+        audit(request, person, "access", request.url.path, "needs a person", "refused")
+        raise HTTPException(403, "this is done by a person who is signed in, not with a token")
+    return person
+
+
 Viewer = Annotated[Person, Depends(_at_least(Role.VIEWER))]
 Operator = Annotated[Person, Depends(_at_least(Role.OPERATOR))]
 Admin = Annotated[Person, Depends(_at_least(Role.ADMIN))]
+
+SignedIn = Annotated[Person, Depends(_with_session)]
+"""Anybody, but in person: what one does to one's own account."""

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from walt_train.loop.web.access.asker import asker_of
-from walt_train.loop.web.access.attempts import guessed
+from walt_train.loop.web.access.attempts import Guessed, guessed
 from walt_train.loop.web.access.cookies import BROWSER, SESSION, cookie, set_cookie
-from walt_train.loop.web.access.guard import Viewer, audit
+from walt_train.loop.web.access.guard import SignedIn, audit
 from walt_train.loop.web.render import render
 from walt_train.loop.web.site import site_of
 
@@ -22,7 +22,7 @@ _HOME: Final = "/fleet"
 def sign_in_page(request: Request, next: str = _HOME) -> Response:  # noqa: A002 - as it stands in the address
     """Asks for name and password; who is signed in goes on."""
     if asker_of(request).person is not None:
-        return RedirectResponse(_own(next), 303)
+        return RedirectResponse(own(next), 303)
     if site_of(request).first.is_open():
         return RedirectResponse("/setup", 303)
     return _asked(request, next)
@@ -38,10 +38,7 @@ def sign_in(
     """Begins a session."""
     access, address = site_of(request).access, asker_of(request).address
     name = name.strip().lower()
-    browser = cookie(request, BROWSER)
-    if browser and not access.sessions.knows(browser, name):
-        browser = ""
-    against = guessed(address, name, browser)
+    against = counted_against(request, name)
     wait_s = access.attempts.wait_s(against)
     if wait_s > 0:
         seconds = int(wait_s) + 1
@@ -58,18 +55,25 @@ def sign_in(
     return enter(request, person.name, next)
 
 
+def counted_against(request: Request, name: str) -> list[Guessed]:
+    """What a wrong password for that name counts against."""
+    browser = cookie(request, BROWSER)
+    is_known = browser and site_of(request).access.sessions.knows(browser, name)
+    return guessed(asker_of(request).address, name, browser if is_known else "")
+
+
 def enter(request: Request, name: str, where: str = _HOME) -> Response:
     """Begins a session of somebody's, in place of the browser's former one, and goes to a page."""
     sessions = site_of(request).access.sessions
     former, agent = cookie(request, SESSION), request.headers.get("user-agent", "")
-    answer = RedirectResponse(_own(where), 303)
+    answer = RedirectResponse(own(where), 303)
     set_cookie(request, answer, SESSION, sessions.begin(name, asker_of(request).address, agent, former))
     set_cookie(request, answer, BROWSER, sessions.remember(cookie(request, BROWSER), name))
     return answer
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, person: Viewer) -> Response:
+def sign_out(request: Request, person: SignedIn) -> Response:
     """Ends the session."""
     site_of(request).access.sessions.end(person.name, person.session)
     audit(request, person, "sign-out", person.name)
@@ -79,10 +83,10 @@ def sign_out(request: Request, person: Viewer) -> Response:
 
 
 def _asked(request: Request, where: str, name: str = "", wrong: str = "", status: int = 200) -> Response:
-    return render(request, "sign-in.html", status, next=_own(where), name=name, wrong=wrong)
+    return render(request, "sign-in.html", status, next=own(where), name=name, wrong=wrong)
 
 
-def _own(where: str) -> str:
+def own(where: str) -> str:
     """A page of ours; anything else, which may lead to another site, becomes the first page."""
     is_own = (
         where.startswith("/") and not where.startswith(("//", "/\\")) and where.isprintable() and "\\" not in where
