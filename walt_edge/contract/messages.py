@@ -26,6 +26,7 @@ CONTENT_TYPE_ENVELOPE = "application/vnd.walt.envelope+msgpack"
 CONTENT_TYPE_JSON = "application/json"
 MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
 MAX_SIDE_PX = 16_384
+_NOTHING: Final = "nothing"
 
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"\A[^\x00-\x1f\x7f]+\Z")]
@@ -294,6 +295,10 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
 class Desired(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Retained: the model that home wants this device to run. It grants nothing: the signed metadata decides.
 
+    `Desired.nothing(N)` says that home wants nothing of its own up to release N to run: a device that runs such a
+    release returns to its packaged model, or to the eyes without weights. An empty message would not do: a device
+    that is offline would never hear of it.
+
     Attributes:
         release: Monotonic release number.
         target: The bundle's name in the update repository.
@@ -303,6 +308,16 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     release: Annotated[int, Meta(ge=1, le=2**62)]
     target: Annotated[str, Meta(max_length=200, pattern=r"\A[A-Za-z0-9_.-]+\Z")]
     sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+    @classmethod
+    def nothing(cls, release: int) -> Desired:
+        """No release of home's up to this one shall run."""
+        return cls(release=release, target=_NOTHING, sha256="0" * 64)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no release of home's is to run."""
+        return self == Desired.nothing(self.release)
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
