@@ -38,7 +38,9 @@ class Station:
         self.log = log
         parent = os.getpid()
         try:
-            with log.open("wb") as file:
+            log.unlink(missing_ok=True)
+            # What is appended goes on at the end when somebody shortens it.
+            with log.open("ab") as file:
                 self._process = subprocess.Popen(
                     list(words),
                     stdin=subprocess.DEVNULL,

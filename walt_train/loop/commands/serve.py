@@ -24,8 +24,11 @@ from walt_train.loop.serve.http import HttpConfig, HttpServer, make_app, parse_l
 from walt_train.loop.serve.jobs import Jobs, worker_name
 from walt_train.loop.serve.programs import Programs
 from walt_train.loop.serve.rollout import Rollout, by_mqtt
-from walt_train.loop.serve.steps import Judging, Workshop
-from walt_train.loop.serve.trigger import Threshold
+from walt_train.loop.serve.runners.ray import RayRunner
+from walt_train.loop.serve.steps import Workshop
+from walt_train.loop.serve.tidy import LOG_DAYS
+from walt_train.loop.serve.triggers.lookout import waiting
+from walt_train.loop.serve.triggers.rules import Rules, Threshold
 from walt_train.loop.serve.worker import Worker, WorkerConfig
 from walt_train.loop.store.arguments import add_store_arguments, store_config
 from walt_train.loop.store.store import Store
@@ -41,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--home", required=True, type=Path, metavar="DIR", help="generations, repository and keys; made if absent")
     add_broker_arguments(parser, "an MQTT 5 broker, which tells the devices what to run")
     _add_training(parser)
+    _add_triggers(parser)
     _add_judging(parser)
     add_policy_arguments(parser, "keep-")
     add("--http", default="127.0.0.1:0", metavar="HOST:PORT", help="serves the repository (default: %(default)s)")
@@ -58,8 +62,41 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, metavar="N", help="optimiser steps (default: what the recipe says)")
     add("--seed", type=int, default=0, metavar="S", help="of the training (default: %(default)s)")
     add("--gpus", type=int, default=0, metavar="N", help="for training; 0 = the processor (default)")
-    add("--min-crops", type=int, default=50, metavar="N", help="new crops for a generation (default: %(default)s)")
+    add(
+        "--ray",
+        default="",
+        metavar="URL",
+        help="job server of a Ray cluster that shares --home, http://HEAD:8265: trains and exports there",
+    )
+    add(
+        "--log-days",
+        type=float,
+        default=LOG_DAYS,
+        metavar="D",
+        help="keep logs of ended generations (default: %(default)g)",
+    )
+
+
+def _add_triggers(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("when a camera's next generation begins").add_argument
+    add(
+        "--min-crops",
+        type=int,
+        default=50,
+        metavar="N",
+        help="crops at new places and in new poses (default: %(default)s)",
+    )
     add("--min-tracks", type=int, default=20, metavar="N", help="new objects that they show (default: %(default)s)")
+    add("--every-days", type=float, metavar="D", help="begin one so long after the last, if anything is new")
+    add("--pause-hours", type=float, default=0.0, metavar="H", help="least time between two of a camera (default: 0)")
+    add("--a-day", type=int, metavar="N", help="how many the fleet may begin in 24 hours; who gains most is first")
+    add(
+        "--rest-hours",
+        type=float,
+        default=1.0,
+        metavar="H",
+        help="wait after one that failed, doubled with each in a row (default: %(default)g)",
+    )
 
 
 def _add_judging(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +116,12 @@ def run(args: argparse.Namespace) -> int:
     """Works and serves until SIGTERM or Ctrl-C."""
     where = store_config(args)
     _check(args)
-    home: Path = args.home
+    # Machines of a cluster do not share our working folder.
+    home: Path = args.home.resolve() if args.ray else args.home
     judging = _judging(args)
     policy = policy_of(args.keep_days, args.keep_gb)
     programs = Programs.installed(args.gpus)
+    runner = RayRunner(args.ray, home, args.gpus) if args.ray else None
     broker = broker_config(args, HOME)
     host, port = parse_listen(args.http)
     http = HttpConfig(host=host, port=port, tls_cert=args.tls_cert, tls_key=args.tls_key)
@@ -96,17 +135,18 @@ def run(args: argparse.Namespace) -> int:
             LOGGER.info("%s goes on; it had failed: %s", failed.title, failed.reason)
         tell = by_mqtt(broker)
         rollout, hands = Rollout(repository, tell), Hands(store, jobs, home, repository, tell)
-        workshop = Workshop(store, home, jobs, programs, rollout, judging)
-        worker = Worker(store, jobs, workshop, _config(args), keep=rollout.keep)
+        at_work = programs if runner is None else programs.elsewhere()
+        workshop = Workshop(store, home, jobs, at_work, rollout, judging, runner)
+        worker = Worker(store, jobs, workshop, _config(args, home), keep=rollout.keep)
 
         def stop(signum: int, frame: FrameType | None) -> None:
             worker.stop()
 
-        with HttpServer(make_app(home / "repository", jobs.all), http) as server:
+        with HttpServer(make_app(home / "repository", jobs.all, lambda: waiting(store.engine)), http) as server:
             signal.signal(signal.SIGTERM, stop)
             signal.signal(signal.SIGINT, stop)
             _announce(server.url, host, args.tls_cert)
-            with Duties(duties_of(hands, policy)):
+            with Duties(duties_of(hands, policy, runner, args.log_days)):
                 worker.run()
     return 0
 
@@ -122,11 +162,16 @@ def _check(args: argparse.Namespace) -> None:
     if bool(args.tls_cert) != bool(args.tls_key):
         raise UsageError("--tls-cert and --tls-key go together")
     least = {"--min-crops": args.min_crops, "--min-tracks": args.min_tracks, "--steps": args.steps}
+    least |= {"--a-day": args.a_day}
     for option, value in least.items():
         if value is not None and value < 1:
             raise UsageError(f"{option} {value}: give at least 1")
     if not all(map(math.isfinite, (args.lease_s, args.retry_s, args.gain))):
         raise UsageError("--lease-s, --retry-s and --gain must be finite numbers")
+    spans = {"--pause-hours": args.pause_hours, "--rest-hours": args.rest_hours, "--log-days": args.log_days}
+    for option, value in (spans | {"--every-days": args.every_days or 0.0}).items():
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{option} {value}: give 0 or more")
     if args.lease_s <= 0 or args.retry_s < 0:
         raise UsageError("--lease-s must be positive, --retry-s 0 or more")
     if args.seed < 0 or args.gpus < 0:
@@ -159,13 +204,19 @@ def split_truths(words: Sequence[str]) -> tuple[dict[str, Path], Path | None]:
     return truths, only
 
 
-def _config(args: argparse.Namespace) -> WorkerConfig:
+def _config(args: argparse.Namespace, home: Path) -> WorkerConfig:
     return WorkerConfig(
-        home=args.home,
+        home=home,
         recipe=args.recipe,
         seed=args.seed,
         training_steps=args.steps,
-        threshold=Threshold(crops=args.min_crops, tracks=args.min_tracks),
+        rules=Rules(
+            threshold=Threshold(crops=args.min_crops, tracks=args.min_tracks),
+            every_days=args.every_days,
+            pause_s=args.pause_hours * 3600.0,
+            back_off_s=args.rest_hours * 3600.0,
+            a_day=args.a_day,
+        ),
         once=args.once,
         retry_s=args.retry_s,
         lease_s=args.lease_s,

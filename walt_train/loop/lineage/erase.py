@@ -18,6 +18,8 @@ from walt_edge.contract.files import flush
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _DRAWN = ("golden", "calibration")
+_SHEET = "composites.jpg"
+_DRAWING = ".composites.partial"
 
 
 class EraseError(WaltError):
@@ -52,7 +54,7 @@ def erase(folder: Path, ids: Collection[str], *, pictures: bool) -> Erased:
         EraseError: Something cannot be read or removed.
     """
     try:
-        erased = Erased()
+        erased = erase_sheet(folder)
         for path in sorted((folder / "clipart").rglob(FILE_NAME)):
             erased += _from_clipart(path.parent, frozenset(ids))
         if pictures:
@@ -61,6 +63,21 @@ def erase(folder: Path, ids: Collection[str], *, pictures: bool) -> Erased:
         return erased
     except OSError as error:
         raise _cannot(error) from error
+
+
+def erase_sheet(folder: Path) -> Erased:
+    """Removes the sheet of composites, which may show any crop of the clip art; raises EraseError."""
+    try:
+        erase_drawing(folder)
+        return _remove([path for path in (folder / _SHEET,) if path.exists()])
+    except OSError as error:
+        raise _cannot(error) from error
+
+
+def erase_drawing(folder: Path) -> None:
+    """Removes composites that were being drawn; raises EraseError."""
+    _remove_tree(folder / _DRAWING)
+    (folder / f"{_DRAWING}.png").unlink(missing_ok=True)
 
 
 def erase_pictures(folder: Path) -> Erased:

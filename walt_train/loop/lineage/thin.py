@@ -11,9 +11,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, and_, select
 
-from walt_train.loop.lineage.erase import Erased, erase, erase_pictures
+from walt_train.loop.lineage.erase import Erased, erase, erase_pictures, erase_sheet
 from walt_train.loop.lineage.tables import members
-from walt_train.loop.serve.folder import Folder
+from walt_train.loop.serve.folder import COMPOSITES, Folder
 from walt_train.loop.serve.jobs import ENDED, Generation, Jobs
 from walt_train.loop.store.tables import envelopes
 
@@ -34,12 +34,18 @@ def thin(engine: Engine, jobs: Jobs, home: Path) -> Erased:
             continue
         if _key(generation) not in needed:
             erased += erase_pictures(root / "clipart")
+            if (root / COMPOSITES).exists() and _expired(engine, generation):
+                erased += erase_sheet(root)
             continue
-        with engine.connect() as connection:
-            gone = _gone(connection, generation.clipart_sha256)
+        gone = _expired(engine, generation)
         if gone:
             erased += erase(root, gone.keys(), pictures=bool({"validate", "plate", "clip"} & set(gone.values())))
     return erased
+
+
+def _expired(engine: Engine, generation: Generation) -> dict[str, str]:
+    with engine.connect() as connection:
+        return _gone(connection, generation.clipart_sha256)
 
 
 def _needed(jobs: Jobs) -> list[Generation]:

@@ -13,6 +13,9 @@ from walt_edge.contract.errors import WaltError
 from walt_train.loop.lineage.carry import Hands, take_up
 from walt_train.loop.lineage.keep import Policy, keep
 from walt_train.loop.lineage.thin import thin
+from walt_train.loop.serve.jobs import OPEN, now_us
+from walt_train.loop.serve.runners.ray import RayRunner
+from walt_train.loop.serve.tidy import LOG_DAYS, tidy
 from walt_train.loop.store.database import UNAVAILABLE, cause
 
 LOGGER = logging.getLogger(__name__)
@@ -36,12 +39,16 @@ class Duty:
     do: Callable[[], Sequence[str]]
 
 
-def duties_of(hands: Hands, policy: Policy) -> list[Duty]:
+def duties_of(
+    hands: Hands, policy: Policy, runner: RayRunner | None = None, log_days: float = LOG_DAYS
+) -> list[Duty]:
     """The duties of `walt-loop serve`.
 
     Args:
         hands: What they work with.
         policy: How long things are kept.
+        runner: A cluster that may have jobs which nobody wants any more.
+        log_days: How long logs of ended generations stay.
     """
     store, jobs, home = hands.store, hands.jobs, hands.home
 
@@ -58,10 +65,21 @@ def duties_of(hands: Hands, policy: Policy) -> list[Duty]:
         if count:
             yield f"{count} blobs that no row names removed"
 
+    def clear() -> Iterator[str]:
+        count = tidy(jobs, home, now_us(), log_days) if home is not None else 0
+        if count:
+            yield f"{count} ended generations rid of what they do not need"
+
+    def is_open(camera: str, number: int) -> bool:
+        return any(one.number == number and one.state in OPEN for one in jobs.all(camera))
+
     duties = [
         Duty("forgetting", _SOON_S, lambda: take_up(hands)),
         Duty("collecting", _HOUR_S, lambda: list(collect())),
+        Duty("tidying", _HOUR_S, lambda: list(clear())),
     ]
+    if runner is not None:
+        duties.append(Duty("sweeping", _SOON_S, lambda: runner.sweep(is_open)))
     return duties if policy.is_empty else [*duties, Duty("keeping", _HOUR_S, lambda: list(expire()))]
 
 

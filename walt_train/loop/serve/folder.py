@@ -5,10 +5,13 @@ HOME/generations/CAMERA/N/
   clipart/            frozen at the start, as `walt-train mine` put it together
   train/              checkpoint.pt, manifest.json, curves.json, golden/, resume/
   bundle.walt
-  reports/            motion.json, champion.json, candidate.json
-  verdict.json
+  reports/            motion.json, champion.json, candidate.json; on a second holdout motion-2.json ...
+  reports/pictures/   motion/, champion/, candidate/: how each saw the most hidden objects
+  verdict.json        what the gate said, and verdict.txt for people
+  composites.jpg      what training looks at: a sheet of composites of the frozen clip art
+  manifest.json       what it is made of: versions, seeds, and every command that was run
   progress.json       how far it is; written whole as it goes
-  logs/STEP-ATTEMPT.log
+  logs/TITLE-ATTEMPT.log   of each program and attempt, bounded
 ```
 """
 
@@ -24,6 +27,7 @@ from walt_edge.contract.files import write_whole
 from walt_train.loop.serve.jobs import Generation, State, StepName
 
 GENERATIONS = "generations"
+COMPOSITES = "composites.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +80,54 @@ class Folder:
         """How far it is."""
         return self.root / "progress.json"
 
-    def report(self, name: str) -> Path:
-        """An evaluation: of `motion`, the `champion` or the `candidate`."""
-        return self.root / "reports" / f"{name}.json"
+    @property
+    def manifest(self) -> Path:
+        """What it is made of."""
+        return self.root / "manifest.json"
+
+    @property
+    def composites(self) -> Path:
+        """A sheet of composites; absent where it could not be drawn, or shows what was forgotten."""
+        return self.root / COMPOSITES
+
+    @property
+    def drawing(self) -> Path:
+        """Composites while the sheet is made."""
+        return self.root / ".composites.partial"
+
+    @property
+    def curves(self) -> Path:
+        """How its training went, step by step."""
+        return self.train / "curves.json"
+
+    @property
+    def resume(self) -> Path:
+        """What its training goes on from."""
+        return self.train / "resume"
+
+    @property
+    def logs(self) -> Path:
+        """What programs said."""
+        return self.root / "logs"
+
+    def report(self, name: str, number: int = 1) -> Path:
+        """An evaluation of `motion`, the `champion` or the `candidate`, on the holdout of that number."""
+        return self.root / "reports" / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
+
+    def pictures(self, name: str, number: int = 1) -> Path:
+        """A folder of pictures beside that evaluation: the most hidden objects, the same of every model."""
+        return self.root / "reports" / "pictures" / (name if number == 1 else f"{name}-{number}")
 
     def log(self, name: str, attempt: int) -> Path:
         """What a program said; its folder is made."""
-        path = self.root / "logs" / f"{name}-{attempt}.log"
+        path = self.logs / f"{name}-{attempt}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def trained_steps(self) -> int:
         """Optimiser steps done so far, as far as the training has written them."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            rows = msgspec.json.decode((self.train / "curves.json").read_bytes(), type=list[msgspec.Raw])
+            rows = msgspec.json.decode(self.curves.read_bytes(), type=list[msgspec.Raw])
             return len(rows)
         return 0
 

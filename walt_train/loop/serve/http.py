@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from walt_edge.contract.errors import UsageError
 from walt_train.loop.serve.jobs import Generation
+from walt_train.loop.serve.triggers.lookout import Wait
 
 LOGGER = logging.getLogger(__name__)
 _READ = ["GET", "HEAD"]
@@ -55,12 +56,15 @@ def parse_listen(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def make_app(repository: Path, generations: Callable[[], list[Generation]]) -> FastAPI:
+def make_app(
+    repository: Path, generations: Callable[[], list[Generation]], waiting: Callable[[], list[Wait]] = list
+) -> FastAPI:
     """The application.
 
     Args:
         repository: What is served below `/`; made if absent.
         generations: The table, read anew for every request.
+        waiting: What cameras wait for; likewise.
     """
     repository.mkdir(parents=True, exist_ok=True)
     app = FastAPI(title="walt-loop", docs_url=None, redoc_url=None, openapi_url=None)
@@ -75,6 +79,9 @@ def make_app(repository: Path, generations: Callable[[], list[Generation]]) -> F
 
     app.add_api_route("/healthz", health, methods=_READ, response_class=Response)
     app.add_api_route("/api/v1/generations", overview, methods=_READ, response_class=Response)
+    app.add_api_route(
+        "/api/v1/waiting", lambda: _json({"waiting": waiting()}), methods=_READ, response_class=Response
+    )
     app.mount("/", _Files(directory=repository))
     return app
 

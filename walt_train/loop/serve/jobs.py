@@ -7,7 +7,6 @@ was running again, and every step can be begun again.
 
 from __future__ import annotations
 
-import enum
 import os
 import socket
 import time
@@ -16,37 +15,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, and_, insert, select, update
+from sqlalchemy import Connection, Engine, Table, and_, func, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from walt_edge.contract.errors import WaltError
 from walt_train.loop.lineage.graph import taints
 from walt_train.loop.lineage.made import Record
+from walt_train.loop.serve.generation import ENDED as ENDED
+from walt_train.loop.serve.generation import OPEN as OPEN
+from walt_train.loop.serve.generation import Generation as Generation
+from walt_train.loop.serve.generation import Order as Order
+from walt_train.loop.serve.generation import State as State
+from walt_train.loop.serve.generation import Step as Step
+from walt_train.loop.serve.generation import StepName as StepName
+from walt_train.loop.serve.triggers.tables import harvests
 from walt_train.loop.store.database import transaction
 from walt_train.loop.store.tables import generations, steps
 
 
-class State(enum.StrEnum):
-    """Of a generation and of a step."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    REFUSED = "refused"
-
-
-class StepName(enum.StrEnum):
-    """The steps of a generation, in order."""
-
-    CLIPART = "clipart"
-    TRAIN = "train"
-    EXPORT = "export"
-    JUDGE = "judge"
-    PUBLISH = "publish"
-
-
-ENDED = (State.DONE, State.FAILED, State.REFUSED)
+_DAY_US = 86_400_000_000
+_BUDGET_LOCK = 0x57414C55
 _NO_FIELDS: Mapping[str, object] = {}
 Clock = Callable[[], int]
 """Microseconds since 1970-01-01 UTC."""
@@ -58,94 +46,6 @@ def _nothing(connection: Connection) -> None:
 
 class LeaseLostError(WaltError):
     """Another worker has taken the generation: what we do for it must not count."""
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of a generation.
-
-    Attributes:
-        name: Which.
-        state: How far it is.
-        attempts: How often it was begun.
-        failures: How often it failed; a worker that died is no failure.
-        started_us: When it was last begun.
-        ended_us: When it was done or failed for good.
-        result: What it gave, by name.
-        reason: Why it failed or was refused, one line.
-    """
-
-    name: StepName
-    state: State
-    attempts: int
-    failures: int
-    started_us: int | None
-    ended_us: int | None
-    result: dict[str, Any]
-    reason: str
-
-
-class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """One training of one camera's model, and what became of it.
-
-    Attributes:
-        camera: The camera's name.
-        number: 1, 2, ... for each camera.
-        recipe: Of the training.
-        seed: Of the training.
-        training_steps: Optimiser steps; None = what the recipe says.
-        state: `done` is published, `refused` has a bundle and is not.
-        reason: The verdict, or why it failed, one line.
-        created_us: When its clip art was enough.
-        ended_us: When it ended.
-        crops: Crops that might train, held by the store when it was created.
-        tracks: Tracks that they show.
-        clipart_sha256: Of its frozen `clipart.json`; "" before that is there.
-        owner: The worker that has it, or "".
-        until_us: When the lease runs out.
-        due_us: When a failed step may be tried again.
-        steps: In order.
-    """
-
-    camera: str
-    number: int
-    recipe: str
-    seed: int
-    training_steps: int | None
-    state: State
-    reason: str
-    created_us: int
-    ended_us: int | None
-    crops: int
-    tracks: int
-    clipart_sha256: str
-    owner: str
-    until_us: int
-    due_us: int
-    steps: tuple[Step, ...]
-
-    @property
-    def title(self) -> str:
-        """How people are told of it."""
-        return f"{self.camera} generation {self.number}"
-
-    def step(self, name: StepName) -> Step:
-        """The step of that name."""
-        return next(step for step in self.steps if step.name is name)
-
-    def following(self) -> StepName | None:
-        """The first step that is not done."""
-        return next((step.name for step in self.steps if step.state is not State.DONE), None)
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What a new generation is made of; the attributes are those of `Generation`."""
-
-    camera: str
-    recipe: str
-    seed: int
-    training_steps: int | None
-    crops: int
-    tracks: int
 
 
 def worker_name() -> str:
@@ -174,20 +74,39 @@ class Jobs:
         self._lease_us = round(lease_s * 1e6)
         self._clock = clock
 
-    def create(self, order: Order) -> Generation | None:
-        """Begins a camera's next generation, leased to us; None if one is open or another worker was faster."""
+    @property
+    def clock(self) -> Clock:
+        """The wall clock."""
+        return self._clock
+
+    def create(self, order: Order, *, a_day: int | None = None) -> Generation | None:
+        """Begins a camera's next generation, leased to us.
+
+        Args:
+            order: What it is made of.
+            a_day: How many the fleet may begin in 24 hours; None: any number.
+
+        Returns:
+            None if one is open, another worker was faster, or the budget is used up.
+        """
         last = self.latest(order.camera)
         if last is not None and last.state not in ENDED:
             return None
         now = self._clock()
         key = {"camera": order.camera, "number": 1 if last is None else last.number + 1}
         row = msgspec.structs.asdict(order) | key
+        cells = row.pop("cells")
         row |= {"state": State.PENDING.value, "reason": "", "created_us": now, "clipart_sha256": ""}
         row |= {"owner": self._owner, "until_us": now + self._lease_us, "due_us": 0}
         blank = {"state": State.PENDING.value, "attempts": 0, "failures": 0, "result": "{}", "reason": ""}
         try:
             with transaction(self._engine) as connection:
+                if a_day is not None and _begun(connection, now - _DAY_US) >= a_day:
+                    return None
                 connection.execute(insert(generations), row)
+                if cells is not None:
+                    text = msgspec.json.encode(cells).decode()
+                    connection.execute(insert(harvests), key | {"cells": text})
                 names = enumerate(StepName)
                 connection.execute(insert(steps), [{**key, **blank, "place": n, "name": s.value} for n, s in names])
         except IntegrityError:
@@ -198,7 +117,7 @@ class Jobs:
         """Leases the oldest open generation that nobody has and that is due; None if there is none."""
         now = self._clock()
         is_free = (generations.c.owner.in_(("", self._owner))) | (generations.c.until_us <= now)
-        wanted = generations.c.state.not_in(ENDED) & is_free & (generations.c.due_us <= now)
+        wanted = generations.c.state.in_(OPEN) & is_free & (generations.c.due_us <= now)
         query = select(generations.c.camera, generations.c.number).where(wanted).order_by(generations.c.created_us)
         with self._engine.connect() as connection:
             found = connection.execute(query).all()
@@ -263,6 +182,12 @@ class Jobs:
         due_us = now + round(retry_s * 2 ** (failures - 1) * 1e6)
         return self._change(generation, (name, values), fields={"owner": "", "until_us": 0, "due_us": due_us})
 
+    def wait(self, generation: Generation, name: StepName, reason: str, wait_s: float) -> Generation:
+        """Puts a step off that could not be done for want of something, such as space; this is no failure of it."""
+        values = {"state": State.PENDING, "reason": reason}
+        due_us = self._clock() + round(wait_s * 1e6)
+        return self._change(generation, (name, values), fields={"owner": "", "until_us": 0, "due_us": due_us})
+
     def refuse(self, generation: Generation, name: StepName, reason: str) -> Generation:
         """The gate did not let it pass: the step and the generation are refused."""
         values = {"state": State.REFUSED, "ended_us": self._clock(), "reason": reason}
@@ -286,11 +211,15 @@ class Jobs:
 
     def read(self, camera: str, number: int) -> Generation:
         """One generation."""
-        return next(g for g in self.all(camera) if g.number == number)
+        [found] = self._read(lambda table: _key(table, camera, number))
+        return found
 
     def latest(self, camera: str) -> Generation | None:
         """The camera's newest generation."""
-        return next(iter(self.all(camera)[::-1]), None)
+        query = select(func.max(generations.c.number)).where(generations.c.camera == camera)
+        with self._engine.connect() as connection:
+            number = connection.scalar(query)
+        return None if number is None else self.read(camera, number)
 
     def champion(self, camera: str) -> Generation | None:
         """The camera's newest published generation; one that learned from what was forgotten is none to be beaten."""
@@ -301,10 +230,11 @@ class Jobs:
 
     def all(self, camera: str | None = None) -> list[Generation]:
         """All generations, by camera and number."""
-        query = select(generations).order_by(generations.c.camera, generations.c.number)
-        parts = select(steps).order_by(steps.c.camera, steps.c.number, steps.c.place)
-        if camera is not None:
-            query, parts = query.where(generations.c.camera == camera), parts.where(steps.c.camera == camera)
+        return self._read(lambda table: true() if camera is None else table.c.camera == camera)
+
+    def _read(self, where: Callable[[Table], Any]) -> list[Generation]:
+        query = select(generations).where(where(generations)).order_by(generations.c.camera, generations.c.number)
+        parts = select(steps).where(where(steps)).order_by(steps.c.camera, steps.c.number, steps.c.place)
         with self._engine.connect() as connection:
             rows = [_plain(row) for row in connection.execute(query).mappings()]
             by_key: dict[tuple[str, int], list[dict[str, Any]]] = {}
@@ -340,6 +270,15 @@ def _update_step(connection: Connection, camera: str, number: int, name: StepNam
     where = _key(steps, camera, number) & (steps.c.name == name.value)
     changed = connection.execute(update(steps).where(where).values(dict(values))).rowcount
     assert changed == 1
+
+
+def _begun(connection: Connection, since_us: int) -> int:
+    """How many generations the fleet has begun since, and will not have changed before this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        # SQLite has one writer at a time as it is.
+        connection.execute(select(func.pg_advisory_xact_lock(_BUDGET_LOCK)))
+    query = select(func.count()).select_from(generations).where(generations.c.created_us > since_us)
+    return int(connection.scalar(query) or 0)
 
 
 def _key(table: Table, camera: str, number: int) -> Any:

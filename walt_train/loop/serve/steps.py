@@ -11,20 +11,21 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 
 from walt_edge.contract.bundle import Bundle
 from walt_edge.contract.clipart import FILE_NAME, ClipArt, read_clipart
 from walt_edge.contract.errors import WaltError
-from walt_edge.contract.files import flush, write_whole
+from walt_edge.contract.files import flush
 from walt_edge.contract.labels import Label
-from walt_train.loop.children import Station
+from walt_train.loop.gate.judging import Court, Judging
+from walt_train.loop.gate.verdict import Decision, Verdict
 from walt_train.loop.lineage.made import (
-    Maker,
     Record,
     exported,
     froze,
@@ -35,12 +36,15 @@ from walt_train.loop.lineage.made import (
     write_came,
 )
 from walt_train.loop.lineage.record import buried
+from walt_train.loop.serve.attempt import Attempt, Watch
 from walt_train.loop.serve.folder import Folder
-from walt_train.loop.serve.gate import MOTION, Decision, Verdict, judge, read_evaluation, unjudged
 from walt_train.loop.serve.jobs import Generation, Jobs, StepName
 from walt_train.loop.serve.programs import Programs
 from walt_train.loop.serve.rollout import Publisher
-from walt_train.loop.serve.trigger import Threshold, devices_of
+from walt_train.loop.serve.runners.local import LocalRunner
+from walt_train.loop.serve.runners.runner import Runner
+from walt_train.loop.serve.triggers.reading import devices_of
+from walt_train.loop.serve.triggers.rules import Threshold
 from walt_train.loop.store.store import Store
 from walt_train.mining.records import EpochRecord, read_record
 
@@ -66,33 +70,6 @@ class Outcome:
     record: Record = lambda connection: None
 
 
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """How candidates are judged.
-
-    Attributes:
-        truths: COCO folders by camera.
-        only_truth: Of the store's camera while there is one only.
-        gain: Points that a first generation must be better than the eyes without weights.
-        publish_unjudged: Whether to publish where there is no truth to judge by.
-    """
-
-    truths: Mapping[str, Path] = field(default_factory=dict)
-    only_truth: Path | None = None
-    gain: float = 5.0
-    publish_unjudged: bool = False
-
-
-class Watch:
-    """Watches a running child; a worker overrides it to renew, to show progress and to be stopped."""
-
-    def look(self) -> None:
-        """Called every moment while a child runs; whatever it raises ends the child."""
-
-    def wait(self) -> None:
-        """Lets a moment pass."""
-
-
 class Workshop:
     """Does the steps of generations.
 
@@ -103,10 +80,18 @@ class Workshop:
         programs: Who trains, exports and evaluates.
         publisher: Who releases.
         judging: How candidates are judged.
+        runner: Where programs run; here by default.
     """
 
     def __init__(
-        self, store: Store, home: Path, jobs: Jobs, programs: Programs, publisher: Publisher, judging: Judging
+        self,
+        store: Store,
+        home: Path,
+        jobs: Jobs,
+        programs: Programs,
+        publisher: Publisher,
+        judging: Judging,
+        runner: Runner | None = None,
     ) -> None:
         self._store = store
         self._home = home
@@ -114,6 +99,8 @@ class Workshop:
         self._programs = programs
         self._publisher = publisher
         self._judging = judging
+        self._runner = runner or LocalRunner()
+        self._court = Court(store, home, jobs, programs, judging)
 
     def do(self, name: StepName, generation: Generation, watch: Watch) -> Outcome:
         """Does one step.
@@ -122,9 +109,10 @@ class Workshop:
             RefusedError: The gate did not let it pass.
             WaltError, OSError: It failed; it may be tried again.
         """
-        run = _Run(name, generation, Folder.of(self._home, generation), self._home, watch)
+        folder = Folder.of(self._home, generation)
+        run = Attempt(name, generation, folder, self._home, watch, self._runner, self._jobs)
         run.folder.root.mkdir(parents=True, exist_ok=True)
-        steps: dict[StepName, Callable[[_Run], Outcome]] = {
+        steps: dict[StepName, Callable[[Attempt], Outcome]] = {
             StepName.CLIPART: self._clipart,
             StepName.TRAIN: self._train,
             StepName.EXPORT: self._export,
@@ -133,7 +121,7 @@ class Workshop:
         }
         return steps[name](run)
 
-    def _clipart(self, run: _Run) -> Outcome:
+    def _clipart(self, run: Attempt) -> Outcome:
         """Freezes the camera's clip art, mined once more at home; held-out crops are not among it."""
         final, partial = run.folder.clipart, run.folder.partial
         if final.is_dir() and self._is_buried(final):
@@ -160,7 +148,7 @@ class Workshop:
         with self._store.engine.connect() as connection:
             return bool(buried(connection, list(roles_in(frozen, read_clipart(frozen)))))
 
-    def _mine(self, run: _Run, partial: Path) -> Path:
+    def _mine(self, run: Attempt, partial: Path) -> Path:
         """What came over the wire by poses of the camera, objects counted once; returns the folder to train on."""
         camera = run.generation.camera
         came = self._store.export_clipart(partial / "came", camera, holdout=False)
@@ -181,52 +169,41 @@ class Workshop:
         write_came(mined / present.folder, came)
         return mined / present.folder
 
-    def _train(self, run: _Run) -> Outcome:
+    def _train(self, run: Attempt) -> Outcome:
         """Trains, going on where it was; what failed twice is begun anew."""
         if run.generation.step(StepName.TRAIN).failures >= _FAILURES_RESUMED and run.folder.train.exists():
             # A state of an older program, or a damaged one, would stop every attempt alike.
             LOGGER.warning("%s: training begins anew", run.generation.title)
             shutil.rmtree(run.folder.train)
+        run.draw(self._programs)
         checkpoint = run.folder.train / "checkpoint.pt"
-        run.child("train", self._programs.fit(run.folder.clipart, run.folder.train, run.generation))
+        words = self._programs.fit(run.folder.clipart, run.folder.train, run.generation)
+        run.child("train", words, is_heavy=True)
         sha256 = _sha256(checkpoint)
         record = trained(run.maker, run.generation.clipart_sha256, sha256, checkpoint)
         return Outcome({"checkpoint": str(checkpoint.relative_to(run.folder.root)), "sha256": sha256}, record=record)
 
-    def _export(self, run: _Run) -> Outcome:
-        run.child("export", self._programs.export(run.folder.train / "checkpoint.pt", run.folder.bundle))
+    def _export(self, run: Attempt) -> Outcome:
+        words = self._programs.export(run.folder.train / "checkpoint.pt", run.folder.bundle)
+        run.child("export", words, is_heavy=True)
         bundle = Bundle.read(run.folder.bundle)
         name, checkpoint = bundle.manifest.name, run.generation.step(StepName.TRAIN).result["sha256"]
         record = exported(run.maker, checkpoint, bundle.sha256, name, run.folder.bundle)
         return Outcome({"bundle": run.folder.bundle.name, "sha256": bundle.sha256, "name": name}, record=record)
 
-    def _judge(self, run: _Run) -> Outcome:
-        truth, data = self._truth(run.generation.camera), ""
-        if truth is None:
-            verdict = unjudged(f"no truth for {run.generation.camera} (--truth {run.generation.camera}=DIR)")
-        else:
-            verdict = self._compare(run, truth)
-            data = read_evaluation(run.folder.report("candidate")).data_sha256
-        write_whole(run.folder.verdict, msgspec.json.format(msgspec.json.encode(verdict), indent=1))
+    def _judge(self, run: Attempt) -> Outcome:
+        """Has the gate judge it, and writes down by which holdouts."""
+        sentence = self._court.judge(run)
         bundle = run.generation.step(StepName.EXPORT).result["sha256"]
-        record = judged(run.maker, bundle, data, run.folder.verdict)
-        return Outcome(msgspec.to_builtins(verdict), verdict.line, record)
+        records = [judged(run.maker, bundle, truth, run.folder.verdict) for truth in sentence.holdouts or ("",)]
 
-    def _compare(self, run: _Run, truth: Path) -> Verdict:
-        """Evaluates what has to be beaten and the candidate, and asks the gate."""
-        baseline = run.folder.report("motion")
-        baseline.parent.mkdir(exist_ok=True)
-        run.child("motion", self._programs.evaluate(MOTION, truth, baseline))
-        champion = self._jobs.champion(run.generation.camera)
-        if champion is not None:
-            baseline = run.folder.report("champion")
-            bundle = Folder.of(self._home, champion).bundle
-            run.child("champion", self._programs.evaluate(str(bundle), truth, baseline))
-        candidate = run.folder.report("candidate")
-        run.child("candidate", self._programs.evaluate(str(run.folder.bundle), truth, candidate, baseline))
-        return judge(read_evaluation(candidate), read_evaluation(baseline), gain=self._judging.gain)
+        def record(connection: Connection) -> None:
+            for one in records:
+                one(connection)
 
-    def _publish(self, run: _Run) -> Outcome:
+        return Outcome(msgspec.to_builtins(sentence.verdict), sentence.verdict.line, record)
+
+    def _publish(self, run: Attempt) -> Outcome:
         """Releases what the gate let pass, once."""
         verdict = msgspec.convert(run.generation.step(StepName.JUDGE).result, Verdict)
         is_asked = verdict.decision is Decision.UNJUDGED and self._judging.publish_unjudged
@@ -245,40 +222,6 @@ class Workshop:
         record = published(run.maker, release.sha256, release.number, release.target, devices)
         return Outcome(result, f"release {release.number} for {', '.join(names)[:200]}", record)
 
-    def _truth(self, camera: str) -> Path | None:
-        if camera in self._judging.truths:
-            return self._judging.truths[camera]
-        return self._judging.only_truth if self._store.cameras() == [camera] else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One attempt at one step."""
-
-    name: StepName
-    generation: Generation
-    folder: Folder
-    home: Path
-    watch: Watch
-
-    @property
-    def maker(self) -> Maker:
-        """Who made what the step gives."""
-        return Maker(self.generation.camera, self.generation.number, self.folder.root, self.home)
-
-    def child(self, title: str, words: list[str]) -> None:
-        """Runs a program to its end; it never outlives us, and raises StationError where it fails."""
-        log = self.folder.log(title, self.generation.step(self.name).attempts)
-        station = Station(title, words, log)
-        try:
-            while station.running:
-                self.watch.look()
-                self.watch.wait()
-            if station.status != 0:
-                raise station.failure()
-        finally:
-            station.end()
-
 
 def present_pose(epochs: Sequence[EpochRecord]) -> EpochRecord:
     """Where the camera stands now; while it has seen too little there, where it has seen most."""
@@ -286,7 +229,7 @@ def present_pose(epochs: Sequence[EpochRecord]) -> EpochRecord:
     return max(enough, key=lambda epoch: epoch.until_us) if enough else max(epochs, key=lambda epoch: epoch.objects)
 
 
-def _check_judged(run: _Run) -> None:
+def _check_judged(run: Attempt) -> None:
     """What is signed has to be, byte for byte, what was exported and judged."""
     judged = run.generation.step(StepName.EXPORT).result["sha256"]
     found = Bundle.read(run.folder.bundle).sha256

@@ -10,24 +10,31 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from walt_edge.contract.errors import WaltError
+from walt_train.loop.serve.attempt import Watch
 from walt_train.loop.serve.folder import Folder, ProgressFile
 from walt_train.loop.serve.jobs import ENDED, Generation, Jobs, LeaseLostError, Order, State, StepName
-from walt_train.loop.serve.steps import Outcome, RefusedError, Watch, Workshop
-from walt_train.loop.serve.trigger import Threshold, devices_of, harvest_of, readiness
+from walt_train.loop.serve.space import wants_space
+from walt_train.loop.serve.steps import Outcome, RefusedError, Workshop
+from walt_train.loop.serve.triggers.lookout import Lookout
+from walt_train.loop.serve.triggers.reading import devices_of, harvest_of
+from walt_train.loop.serve.triggers.rules import Readiness, Rules
 from walt_train.loop.store.database import StoreWriteError, cause
 from walt_train.loop.store.store import Store
 
 LOGGER = logging.getLogger(__name__)
 _POLL_CHILD_S = 0.1
 _SHOW_EVERY_S = 1.0
+_TOLD_SINGLY = 20
+_AWAY = (StoreWriteError, DBAPIError, PoolTimeoutError)
 
 
 class ServeError(WaltError):
@@ -43,24 +50,26 @@ class WorkerConfig:
         recipe: Of new generations.
         seed: Of new generations.
         training_steps: Of new generations; None = what the recipe says.
-        threshold: How much new clip art one needs.
+        rules: When one is begun.
         once: Whether to return when nothing is left to do and a generation has ended.
         attempts: How often a failing step is tried.
         retry_s: Wait before the second attempt, seconds; doubled with each.
         lease_s: How long a worker that gives no sign is believed to live, seconds.
         poll_s: How often an idle worker looks for work, seconds.
+        space_s: Wait before a step that found no space on the disk is tried again, seconds.
     """
 
     home: Path
     recipe: str = "demo"
     seed: int = 0
     training_steps: int | None = None
-    threshold: Threshold = field(default_factory=Threshold)
+    rules: Rules = field(default_factory=Rules)
     once: bool = False
     attempts: int = 3
     retry_s: float = 15.0
     lease_s: float = 30.0
     poll_s: float = 2.0
+    space_s: float = 60.0
 
 
 class _StoppedError(Exception):
@@ -91,9 +100,11 @@ class Worker:
         self._workshop = workshop
         self._config = config
         self._keep = keep
+        self._lookout = Lookout(store.engine, config.rules, jobs.clock)
         self._stopping = threading.Event()
-        self._said: dict[str, int] = {}
+        self._said: set[str] = set()
         self._shared: set[str] = set()
+        self._is_away = False
 
     def stop(self) -> None:
         """Asks `run` to end what it does and return; may be called from a signal handler."""
@@ -104,47 +115,71 @@ class Worker:
 
         Raises:
             ServeError: With `once`: a camera's last generation was refused or failed.
-            StoreWriteError: The table cannot be written; what is in it will be taken up by the next worker.
+            StoreWriteError, DBAPIError: With `once`: the table cannot be read or written; what is in it will be taken
+                up by the next worker. Otherwise that is told and waited for.
         """
         while not self._stopping.is_set():
-            generation = self._jobs.claim() or self._begin_one()
-            if generation is not None:
-                self._work(generation)
-            elif self._config.once and self._is_all_done():
-                self._raise_verdicts()
-                return
-            else:
-                self._keep()
-                self._stopping.wait(self._config.poll_s)
+            try:
+                if self._turn():
+                    return
+                self._is_away = False
+            except _AWAY as error:
+                if self._config.once:
+                    raise
+                self._wait_for_table(error)
         LOGGER.info("stopped; what is open goes on at the next start")
 
+    def _turn(self) -> bool:
+        """Works on one generation, or waits a moment; says whether, with `once`, nothing is left."""
+        generation = self._jobs.claim() or self._begin_one()
+        if generation is not None:
+            self._work(generation)
+        elif self._config.once and self._is_all_done():
+            self._raise_verdicts()
+            return True
+        else:
+            self._keep()
+            self._stopping.wait(self._config.poll_s)
+        return False
+
+    def _wait_for_table(self, error: Exception) -> None:
+        level = logging.DEBUG if self._is_away else logging.ERROR
+        LOGGER.log(level, "waits for the table of jobs: %s: free space, or start the database", cause(error))
+        self._is_away = True
+        self._stopping.wait(max(self._config.poll_s, 1.0))
+
     def _begin_one(self) -> Generation | None:
-        """Creates a generation of the first camera that has enough clip art."""
-        for camera in self._store.cameras():
-            last = self._jobs.latest(camera)
-            if last is not None and last.state not in ENDED:
-                continue
+        """Creates a generation of the camera that gains most by one, if any is ready."""
+        best = self._lookout.best()
+        self._say_waits(self._lookout.look())
+        for camera in best:
             if self._is_shared(camera):
                 continue
-            harvest = harvest_of(self._store.engine, camera)
-            ready = readiness(harvest, last, self._config.threshold)
-            if not ready.is_enough:
-                self._say_once(camera, last.number if last else 0, ready.line)
+            found = self._lookout.readiness(camera)
+            self._lookout.forget(camera)
+            if not found.is_ready:
                 continue
-            config = self._config
-            order = Order(
-                camera=camera,
-                recipe=config.recipe,
-                seed=config.seed,
-                training_steps=config.training_steps,
-                crops=harvest.crops,
-                tracks=harvest.tracks,
-            )
-            generation = self._jobs.create(order)
+            generation = self._create(camera, found)
             if generation is not None:
-                LOGGER.info("%s begins: %d crops of %d objects", generation.title, harvest.crops, harvest.tracks)
                 return generation
         return None
+
+    def _create(self, camera: str, found: Readiness) -> Generation | None:
+        harvest, config = harvest_of(self._store.engine, camera), self._config
+        order = Order(
+            camera=camera,
+            recipe=config.recipe,
+            seed=config.seed,
+            training_steps=config.training_steps,
+            crops=harvest.crops,
+            tracks=harvest.tracks,
+            why=found.why,
+            cells=harvest.cells,
+        )
+        generation = self._jobs.create(order, a_day=config.rules.a_day)
+        if generation is not None:
+            LOGGER.info("%s begins: %s; %d crops in all", generation.title, found.why, harvest.crops)
+        return generation
 
     def _is_shared(self, camera: str) -> bool:
         """Whether several devices give the name: what one of them saw must not teach, or reach, another one."""
@@ -160,10 +195,18 @@ class Worker:
             )
         return len(devices) > 1
 
-    def _say_once(self, camera: str, number: int, line: str) -> None:
-        if self._said.get(camera) != number:
-            self._said[camera] = number
-            LOGGER.info("%s: %s", camera, line)
+    def _say_waits(self, found: Mapping[str, Readiness]) -> None:
+        """Says once what each camera waits for; of many cameras, how many wait."""
+        fresh = {name: one for name, one in found.items() if not one.is_ready and name not in self._said}
+        for name in self._said - found.keys():
+            # It has a generation at work, and is told of again after it.
+            self._said.discard(name)
+        if len(fresh) > _TOLD_SINGLY:
+            LOGGER.info("%d cameras wait for clip art; /api/v1/waiting tells for what each", len(fresh))
+        else:
+            for name, one in sorted(fresh.items()):
+                LOGGER.info("%s: waits, %s", name, one.line)
+        self._said |= fresh.keys()
 
     def _is_all_done(self) -> bool:
         found = self._jobs.all()
@@ -204,7 +247,8 @@ class Worker:
         except (LeaseLostError, _StoppedError, StoreWriteError):
             raise
         except (WaltError, OSError) as error:
-            return sentry.follow(self._fail(generation, name, _one_line(error)))
+            give_up = self._fail if self._config.once or not wants_space(error, self._config.home) else self._put_off
+            return sentry.follow(give_up(generation, name, _one_line(error)))
         except Exception as error:
             # One camera's trouble, foreseen or not, must not stop the others.
             LOGGER.exception("%s: %s", generation.title, name)
@@ -215,6 +259,12 @@ class Worker:
 
     def _finish(self, generation: Generation, name: StepName, outcome: Outcome) -> Generation:
         return self._jobs.finish(generation, name, outcome.result, outcome.line, outcome.record)
+
+    def _put_off(self, generation: Generation, name: StepName, reason: str) -> Generation:
+        """A disk that is full is no fault of a generation's: it waits until there is space."""
+        wait_s = self._config.space_s
+        LOGGER.error("%s: %s waits for space, tried again in %.0f s: %s", generation.title, name, wait_s, reason)
+        return self._jobs.wait(generation, name, f"waits for space: {reason}", wait_s)
 
     def _fail(self, generation: Generation, name: StepName, reason: str) -> Generation:
         config = self._config
@@ -268,7 +318,7 @@ class _Sentry(Watch):
             except LeaseLostError as error:
                 self._lost = error
                 return
-            except (StoreWriteError, DatabaseError) as error:
+            except _AWAY as error:
                 # The work goes on: by the time it is done the disk may be mended, or have space again.
                 level = logging.DEBUG if said else logging.WARNING
                 LOGGER.log(level, "cannot keep the lease, working on (%s): free space", cause(error))

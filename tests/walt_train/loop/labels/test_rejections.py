@@ -22,7 +22,7 @@ from walt_train.loop.lineage.choose import Choice
 from walt_train.loop.lineage.forget import Wish, begin
 from walt_train.loop.lineage.keep import Policy, keep
 from walt_train.loop.lineage.restore import restore
-from walt_train.loop.serve.trigger import harvest_of
+from walt_train.loop.serve.triggers.reading import harvest_of
 from walt_train.loop.store.export import export_group
 from walt_train.loop.store.store import Store
 from walt_train.loop.store.tables import envelopes

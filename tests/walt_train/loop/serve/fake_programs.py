@@ -7,6 +7,7 @@ misbehave: `{"hold": "fit"}` writes `held-NAME` beside the file and waits to be 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -16,11 +17,15 @@ import sys
 import zipfile
 from pathlib import Path
 
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVQIHWNoAAAAggCB8KrjIgAAAABJRU5ErkJggg=="
+
 
 def main(words: list[str]) -> int:
     program, command = words[:2]
     _misbehave(words)
-    return {"mine": mine, "fit": fit, "evaluate": evaluate, "bundle": export}[command](program, words[2:])
+    return {"mine": mine, "compose": compose, "fit": fit, "evaluate": evaluate, "bundle": export}[command](
+        program, words[2:]
+    )
 
 
 def _misbehave(words: list[str]) -> None:
@@ -47,6 +52,20 @@ def mine(program: str, words: list[str]) -> int:
     epoch = {"folder": ".", "clips": len(clips), "objects": len(clips), "plates": 1, "static": 0, "until_us": 1}
     record = {"camera": "cam-1", "sources": [], "unusable": {}, "frames": 0, "objects_judged": 0, "poses": []}
     (args.out / "mining.json").write_text(json.dumps(record | {"epochs": [epoch], "rejected_by_reason": {}}))
+    return 0
+
+
+def compose(program: str, words: list[str]) -> int:
+    """A sheet of one grey pixel."""
+    assert program == "walt-train"
+    parser = argparse.ArgumentParser()
+    for option in ("--clipart", "--out", "--preview"):
+        parser.add_argument(option, type=Path, required=True)
+    parser.add_argument("--count", type=int)
+    args = parser.parse_args(words)
+    assert (args.clipart / "clipart.json").is_file()
+    args.out.mkdir(parents=True)
+    args.preview.write_bytes(base64.b64decode(_PIXEL))
     return 0
 
 

@@ -29,13 +29,14 @@ from walt_train.loop.serve.jobs import Clock, Generation, Jobs, now_us, worker_n
 from walt_train.loop.serve.programs import Programs
 from walt_train.loop.serve.rollout import Rollout
 from walt_train.loop.serve.steps import Judging, Workshop
-from walt_train.loop.serve.trigger import Threshold
+from walt_train.loop.serve.triggers.rules import Rules, Threshold
 from walt_train.loop.serve.worker import Worker, WorkerConfig
 from walt_train.loop.store.store import Accepted, Store
 
 FAKE = Path(__file__).with_name("fake_programs.py")
 CROPS = 6
-THRESHOLD = Threshold(crops=4, tracks=2)
+RULES = Rules(Threshold(crops=4, tracks=2))
+_COLUMNS, _ROWS, _STEP_PX = 8, 40, 64.0
 QUALITY = {"motion": 40.0}
 
 
@@ -53,17 +54,23 @@ def crop(
     label: Label | None = None,
     holdout: bool = False,
 ) -> Accepted:
-    """A crop; every other one shows a vehicle."""
+    """A crop at a place of its own; every other one shows a vehicle."""
     envelope = sealed(number).envelope
     header = envelope.header
     assert isinstance(header, CropHeader)
     origin = msgspec.structs.replace(header.origin, camera=camera, device=device)
-    changes: dict[str, Any] = {"origin": origin, "holdout": holdout}
+    changes: dict[str, Any] = {"origin": origin, "holdout": holdout, "box_xyxy": place_of(number)}
     changes["label"] = label or (Label.PERSON, Label.VEHICLE)[number % 2]
     changes["track_id"] = number if track is None else track
     changed = msgspec.structs.replace(envelope, header=msgspec.structs.replace(header, **changes))
     data = encode_envelope(changed)
     return Accepted(envelope_id(data), changed, data)
+
+
+def place_of(number: int) -> tuple[float, float, float, float]:
+    """A box where no other number's is; they leave the frame before they come again."""
+    x0, y0 = _STEP_PX * (number % _COLUMNS), _STEP_PX * (number // _COLUMNS % _ROWS)
+    return x0, y0, x0 + 32.0, y0 + 32.0
 
 
 def plate(camera: str = "cam-1") -> Accepted:
@@ -132,7 +139,7 @@ class Loop:
         return Jobs(self.store.engine, owner=owner, lease_s=lease_s, clock=self.clock)
 
     def worker(self, owner: str = "", **changes: Any) -> Worker:
-        defaults: dict[str, Any] = {"once": True, "retry_s": 0.0, "poll_s": 0.05, "threshold": THRESHOLD}
+        defaults: dict[str, Any] = {"once": True, "retry_s": 0.0, "poll_s": 0.05, "rules": RULES}
         config = WorkerConfig(home=self.home, **(defaults | changes))
         jobs = self.jobs(owner or worker_name(), config.lease_s)
         judging = Judging(truths=self.truths, gain=self.gain, publish_unjudged=self.publish_unjudged)

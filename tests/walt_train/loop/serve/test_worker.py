@@ -27,7 +27,8 @@ from walt_train.loop.publish.files import BusyError
 from walt_train.loop.serve.folder import Folder, read_progress
 from walt_train.loop.serve.gate import Decision, Verdict
 from walt_train.loop.serve.jobs import Generation, LeaseLostError, Order, State, StepName
-from walt_train.loop.serve.steps import Judging, Outcome, Watch, present_pose
+from walt_train.loop.serve.attempt import Watch
+from walt_train.loop.serve.steps import Judging, Outcome, present_pose
 from walt_train.loop.serve.worker import ServeError, WorkerConfig, _Sentry
 from walt_train.mining.records import EpochRecord
 
@@ -70,7 +71,7 @@ def test_from_clip_art_to_a_release(loop: Loop, caplog: pytest.LogCaptureFixture
         assert any(f"generation 1: {name} begins" in line for line in said)
         assert any(f"generation 1: {name} done in" in line for line in said)
     assert {path.name for path in (folder.root / "logs").iterdir()} == {
-        f"{name}-1.log" for name in ("mine", "train", "export", "motion", "candidate")
+        f"{name}-1.log" for name in ("mine", "composites", "train", "export", "motion", "candidate")
     }
 
 
@@ -192,6 +193,7 @@ def test_a_step_that_fails_three_times_fails_its_generation_alone(loop: Loop, wi
     assert (bad.state, bad.step(StepName.TRAIN).failures, good.state) == (State.FAILED, 3, State.DONE)
     assert {path.name for path in (Folder.of(loop.home, bad).root / "logs").iterdir()} == {
         "mine-1.log",
+        "composites-1.log",
         *(f"train-{attempt}.log" for attempt in (1, 2, 3)),
     }
 
@@ -356,7 +358,9 @@ def test_it_says_once_what_it_waits_for(
     monkeypatch.setattr(worker, "_keep", lambda: next(turns)())
     with caplog.at_level(logging.INFO):
         worker.run()
-    assert [r.message for r in caplog.records if "cam-1" in r.message] == ["cam-1: 1 of 4 crops, 1 of 2 objects"]
+    assert [r.message for r in caplog.records if "cam-1" in r.message] == [
+        "cam-1: waits, no model yet: 1 of 4 crops, 1 of 2 objects"
+    ]
 
 
 def test_the_only_truth_judges_the_only_camera(loop: Loop) -> None:

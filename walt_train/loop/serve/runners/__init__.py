@@ -1,0 +1,1 @@
+"""Where programs run: as children of this process, or as jobs of a Ray cluster."""
