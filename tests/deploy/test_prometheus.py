@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families as families
 from sqlalchemy import text
@@ -204,8 +205,6 @@ def test_the_probe_knows_a_broker_that_is_there_and_when_its_certificate_ends(tm
 
 
 def probed(port: int, target: int, module: str) -> dict[str, float]:
-    import requests
-
     try:
         page = requests.get(f"http://{HOST}:{port}/probe?target={HOST}:{target}&module={module}", timeout=20)
     except OSError:
