@@ -32,6 +32,16 @@ NAV: Final = (
     ("People", "/people", Role.ADMIN),
 )
 _STEPS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+# The first that fits: most claim to be those that come after them.
+_BROWSERS: Final = (("Edg", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS: Final = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)
 _SAID_MAX: Final = 400
 
 
@@ -110,7 +120,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"ago": _ago, "utc": utc, "count": count, "bytes": size}
+    made.filters |= {"ago": _ago, "utc": utc, "count": count, "bytes": size, "browser": browser}
     made.globals["static"] = static_url
     return made
 
@@ -162,6 +172,13 @@ def size(number: float | None) -> str:
             return f"{left:.0f} B" if unit == "B" else f"{left:.1f} {unit}"
         left /= 1000
     return f"{left:.1f} TB"
+
+
+def browser(agent: str) -> str:
+    """What a browser's name for itself means to people, as `Firefox on Linux`."""
+    named = next((name for part, name in _BROWSERS if part in agent), "")
+    system = next((name for part, name in _SYSTEMS if part in agent), "")
+    return f"{named} on {system}" if named and system else named or agent[:40] or "unknown"
 
 
 # -- the page's own files ---------------------------------------------------------------------------------------

@@ -118,14 +118,13 @@ class People:
         stored = row["password"] if row is not None and row["disabled_us"] is None else ""
         if not self._passwords.is_right(stored, password) or row is None:
             return None
-        values: dict[str, Any] = {"entered_us": self._clock()}
         if self._passwords.is_dated(stored):
-            values["password"] = self._passwords.hash(password)
-        with transaction(self._engine) as connection:
             # Not if it was changed meanwhile: an old password would come back.
             same = (people.c.name == row["name"]) & (people.c.password == stored)
-            connection.execute(update(people).where(same).values(values))
-        return self.read(row["name"])
+            hashed = self._passwords.hash(password)
+            with transaction(self._engine) as connection:
+                connection.execute(update(people).where(same).values(password=hashed))
+        return _entry(row)
 
     def set_password(self, name: str, password: str) -> None:
         """Sets a password and ends every session of the person's; raises PeopleError or PasswordError."""

@@ -68,6 +68,7 @@ class Sessions:
             )
             connection.execute(delete(web_sessions).where(ended))
             connection.execute(insert(web_sessions).values(row))
+            connection.execute(update(people).where(people.c.name == name).values(entered_us=now_us))
         return secret
 
     def person(self, secret: str) -> Person | None:

@@ -18,6 +18,9 @@ from walt_train.loop.web.render import render
 
 LOGGER = logging.getLogger(__name__)
 
+# What is said where nobody said more than the status.
+_SAID: Final = {404: "there is no such page", 405: "this page cannot be asked like this"}
+
 # What a person can do about it.
 _REMEDIES: Final = {
     400: "Something in the request could not be read. Go back and try again.",
@@ -56,6 +59,7 @@ def unavailable(request: Request, error: Exception) -> Response:
 def told(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error of that status, as a page or as a problem."""
     title = HTTPStatus(status).phrase
+    detail = _SAID.get(status, detail) if detail == title else detail
     if wants_page(request):
         answer: Response = render(
             request, "error.html", status, code=status, heading=title, detail=detail, remedy=_REMEDIES.get(status, "")
