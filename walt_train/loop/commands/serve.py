@@ -16,12 +16,15 @@ from walt_edge.contract.errors import UsageError
 from walt_edge.contract.topics import TopicError, check_name
 from walt_train.loop.broker.arguments import HOME, add_broker_arguments, broker_config
 from walt_train.loop.commands.keep import add_policy_arguments, policy_of
+from walt_train.loop.gate.holdout import HoldoutError, Source, holdout_of
+from walt_train.loop.gate.judging import Judging
+from walt_train.loop.gate.rules import Rules as GateRules
 from walt_train.loop.lineage.carry import Hands
 from walt_train.loop.publish.files import BusyError
 from walt_train.loop.publish.repository import Repository
 from walt_train.loop.serve.duties import Duties, duties_of
 from walt_train.loop.serve.http import HttpConfig, HttpServer, make_app, parse_listen
-from walt_train.loop.serve.jobs import Jobs, worker_name
+from walt_train.loop.serve.jobs import Jobs, now_us, worker_name
 from walt_train.loop.serve.programs import Programs
 from walt_train.loop.serve.rollout import Rollout, by_mqtt
 from walt_train.loop.serve.runners.ray import RayRunner
@@ -106,9 +109,11 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[CAMERA=]DIR",
-        help="COCO folder that judges a camera's models; without a name, the only camera's",
+        help="a frozen holdout (walt-loop holdout) that judges a camera's models; without a name, the only camera's; "
+        "may be repeated",
     )
     add("--gain", type=float, default=5.0, metavar="P", help="points above generation 0 (default: %(default)s)")
+    add("--slower", type=float, default=1.5, metavar="F", help="times the champion's time, at most (%(default)s)")
     add("--publish-unjudged", action="store_true", help="publish where there is no truth to judge by")
 
 
@@ -166,8 +171,8 @@ def _check(args: argparse.Namespace) -> None:
     for option, value in least.items():
         if value is not None and value < 1:
             raise UsageError(f"{option} {value}: give at least 1")
-    if not all(map(math.isfinite, (args.lease_s, args.retry_s, args.gain))):
-        raise UsageError("--lease-s, --retry-s and --gain must be finite numbers")
+    if not all(map(math.isfinite, (args.lease_s, args.retry_s, args.gain, args.slower))):
+        raise UsageError("--lease-s, --retry-s, --gain and --slower must be finite numbers")
     spans = {"--pause-hours": args.pause_hours, "--rest-hours": args.rest_hours, "--log-days": args.log_days}
     for option, value in (spans | {"--every-days": args.every_days or 0.0}).items():
         if not 0 <= value < math.inf:
@@ -180,25 +185,30 @@ def _check(args: argparse.Namespace) -> None:
 
 def _judging(args: argparse.Namespace) -> Judging:
     truths, only = split_truths(args.truth)
-    for folder in [*truths.values(), *([only] if only else [])]:
+    for folder in [folder for folders in [*truths.values(), only] for folder in folders]:
         if not (folder / "annotations.json").is_file():
             raise UsageError(f"--truth {folder} holds no annotations.json: give a COCO folder with exact layers")
-    return Judging(truths=truths, only_truth=only, gain=args.gain, publish_unjudged=args.publish_unjudged)
+        try:
+            holdout = holdout_of(folder, now_us())
+        except HoldoutError as error:
+            raise UsageError(f"--truth {folder}: {error}") from error
+        if holdout.source is Source.MODEL:
+            raise UsageError(f"--truth {folder}: its labels are a model's ({holdout.made_by}), which never judge")
+    rules = GateRules(gain_points=args.gain, latency_factor=args.slower)
+    return Judging(truths=truths, only_truths=only, rules=rules, publish_unjudged=args.publish_unjudged)
 
 
-def split_truths(words: Sequence[str]) -> tuple[dict[str, Path], Path | None]:
-    """Splits [CAMERA=]DIR: folders by camera, and the one without a name."""
-    truths: dict[str, Path] = {}
-    only: Path | None = None
+def split_truths(words: Sequence[str]) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Splits [CAMERA=]DIR: folders by camera, and those without a name."""
+    truths: dict[str, list[Path]] = {}
+    only: list[Path] = []
     for word in words:
         camera, equals, folder = word.partition("=")
         if not equals or "/" in camera:
-            if only is not None:
-                raise UsageError(f"--truth {word}: a second folder without a camera; give CAMERA=DIR")
-            only = Path(word)
+            only.append(Path(word))
             continue
         try:
-            truths[check_name(camera, "camera")] = Path(folder)
+            truths.setdefault(check_name(camera, "camera"), []).append(Path(folder))
         except TopicError as error:
             raise UsageError(f"--truth {word}: {error}") from error
     return truths, only

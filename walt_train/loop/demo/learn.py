@@ -11,10 +11,10 @@ import msgspec
 
 from walt_train.loop.children import Station, Stations, program
 from walt_train.loop.demo.progress import Bars
+from walt_train.loop.gate.verdict import Verdict
 from walt_train.loop.report.evidence import Evidence, ReportError
 from walt_train.loop.report.learning import Learning, compared, curve, swap_of
 from walt_train.loop.serve.folder import GENERATIONS, Folder, Progress, read_progress
-from walt_train.loop.serve.gate import Verdict
 from walt_train.loop.serve.jobs import ENDED, State, StepName
 
 CAMERA = "street"

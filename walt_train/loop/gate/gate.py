@@ -89,7 +89,7 @@ def judge(
         *evidence(candidate, champion, holdouts, provenance, rules),
         *(one for trial in trials for one in _of_trial(trial, provenance, rules)),
         *_too_few_independent(trials, provenance, rules),
-        *_export(parity, rules),
+        *export_findings(parity, rules),
         *_costs(candidate, champion, rules),
         *_harm(slices, champion, rules),
     )
@@ -240,7 +240,7 @@ def _judged(trial: Trial, provenance: Provenance) -> Judged:
     )
 
 
-def _export(parity: Parity | None, rules: Rules) -> Iterator[Finding]:
+def export_findings(parity: Parity | None, rules: Rules) -> Iterator[Finding]:
     """The bundle is that checkpoint, and answers as it does."""
     if parity is None:
         return

@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from walt_train.loop.gate.evaluation import GateError, read_evaluation
 from walt_train.loop.report.evidence import Evidence, ReportError
-from walt_train.loop.serve.gate import GateError, read_evaluation
 
 Interval = tuple[float, float]
 _CURVE_POINTS = 160

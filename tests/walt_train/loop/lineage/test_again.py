@@ -17,12 +17,14 @@ from walt_edge.contract.errors import WaltError
 from walt_train.data.composites import CompositeSamples
 from walt_train.engine.sources import parts_of
 from walt_train.loop.cli import SCRIPT
+from walt_train.loop.gate.judging import Judging
 from walt_train.loop.lineage import graph
 from walt_train.loop.lineage.again import export_again
+from walt_train.loop.serve.attempt import Watch
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.jobs import Order, StepName
 from walt_train.loop.serve.programs import Programs
-from walt_train.loop.serve.steps import Judging, Watch, Workshop
+from walt_train.loop.serve.steps import Workshop
 from walt_train.mining.records import read_record
 
 

@@ -24,11 +24,13 @@ from walt_edge.contract.errors import WaltError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.messages import CropHeader, Desired, encode_envelope, envelope_id
 from walt_edge.contract.topics import DeviceTopics, Kind
+from walt_train.loop.gate.judging import Judging
+from walt_train.loop.gate.rules import Rules as GateRules
 from walt_train.loop.publish.repository import Release, Repository
 from walt_train.loop.serve.jobs import Clock, Generation, Jobs, now_us, worker_name
 from walt_train.loop.serve.programs import Programs
 from walt_train.loop.serve.rollout import Rollout
-from walt_train.loop.serve.steps import Judging, Workshop
+from walt_train.loop.serve.steps import Workshop
 from walt_train.loop.serve.triggers.rules import Rules, Threshold
 from walt_train.loop.serve.worker import Worker, WorkerConfig
 from walt_train.loop.store.store import Accepted, Store
@@ -38,11 +40,13 @@ CROPS = 6
 RULES = Rules(Threshold(crops=4, tracks=2))
 _COLUMNS, _ROWS, _STEP_PX = 8, 40, 64.0
 QUALITY = {"motion": 40.0}
+TRUTH_FRAMES = 20
 
 
 def programs() -> Programs:
     """The fake ones."""
-    return Programs((sys.executable, str(FAKE), "walt-train"), (sys.executable, str(FAKE), "walt-export"))
+    train, export, trial = ((sys.executable, str(FAKE), name) for name in ("walt-train", "walt-export", "trial"))
+    return Programs(train, export, trial=(*trial, "measure"))
 
 
 def crop(
@@ -88,9 +92,14 @@ def fill(store: Store, camera: str = "cam-1", numbers: Sequence[int] = range(CRO
 
 
 def truth(folder: Path, quality: Mapping[str, float] | None = None) -> Path:
-    """A COCO folder, as far as fakes look into it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "annotations.json").write_text("{}")
+    """A COCO folder of a rendered street, as far as fakes and the gate look into it."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    names = [f"images/{number}.jpg" for number in range(TRUTH_FRAMES)]
+    images = [{"file_name": name, "camera": "rwalt-7", "time": "2026-05-01T10:00:00Z"} for name in names]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    content = {"images": images, "annotations": [], "info": {"rwalt_version": 1, "seed": 7}}
+    (folder / "annotations.json").write_text(json.dumps(content))
     (folder / "quality.json").write_text(json.dumps(quality or QUALITY))
     return folder
 
@@ -142,7 +151,8 @@ class Loop:
         defaults: dict[str, Any] = {"once": True, "retry_s": 0.0, "poll_s": 0.05, "rules": RULES}
         config = WorkerConfig(home=self.home, **(defaults | changes))
         jobs = self.jobs(owner or worker_name(), config.lease_s)
-        judging = Judging(truths=self.truths, gain=self.gain, publish_unjudged=self.publish_unjudged)
+        truths = {camera: (folder,) for camera, folder in self.truths.items()}
+        judging = Judging(truths, rules=GateRules(gain_points=self.gain), publish_unjudged=self.publish_unjudged)
         rollout = Rollout(self.repository, self.tell or self._note)
         workshop = Workshop(self.store, self.home, jobs, programs(), rollout, judging)
         return Worker(self.store, jobs, workshop, config)

@@ -19,9 +19,9 @@ from walt_edge.contract.bundle import Bundle
 from walt_edge.contract.labels import Label
 from walt_edge.contract.messages import decode_desired
 from walt_train.engine.learned import read_learned
+from walt_train.loop.gate.verdict import Decision, Verdict
 from walt_train.loop.lineage import graph
 from walt_train.loop.serve.folder import Folder
-from walt_train.loop.serve.gate import Decision, Verdict
 from walt_train.loop.serve.jobs import State, StepName
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -114,7 +114,8 @@ def test_what_cannot_be_asked(
 
 
 def test_truths_by_camera() -> None:
-    assert split_truths(["cam-1=a", "b", "cam-2=c=d"]) == ({"cam-1": Path("a"), "cam-2": Path("c=d")}, Path("b"))
-    assert split_truths(["./x=1"]) == ({}, Path("./x=1"))
-    with pytest.raises(UsageError, match="a second folder without a camera"):
-        split_truths(["a", "b"])
+    assert split_truths(["cam-1=a", "b", "c=d=e"]) == ({"cam-1": [Path("a")], "c": [Path("d=e")]}, [Path("b")])
+    assert split_truths(["./x=1", "y"]) == ({}, [Path("./x=1"), Path("y")])
+    assert split_truths(["a=1", "a=2"]) == ({"a": [Path("1"), Path("2")]}, [])
+    with pytest.raises(UsageError, match="camera 'a b' is not a name"):
+        split_truths(["a b=c"])

@@ -23,13 +23,14 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.messages import Desired
 from walt_edge.contract.topics import DeviceTopics
 from walt_train.loop.children import Station
+from walt_train.loop.gate.judging import Judging
+from walt_train.loop.gate.verdict import Decision, Verdict
 from walt_train.loop.publish.files import BusyError
-from walt_train.loop.serve.folder import Folder, read_progress
-from walt_train.loop.serve.gate import Decision, Verdict
-from walt_train.loop.serve.jobs import Generation, LeaseLostError, Order, State, StepName
 from walt_train.loop.serve.attempt import Watch
-from walt_train.loop.serve.steps import Judging, Outcome, present_pose
-from walt_train.loop.serve.worker import ServeError, WorkerConfig, _Sentry
+from walt_train.loop.serve.folder import Folder, read_progress
+from walt_train.loop.serve.jobs import Generation, LeaseLostError, Order, State, StepName
+from walt_train.loop.serve.steps import Outcome, present_pose
+from walt_train.loop.serve.worker import ServeError, Worker, WorkerConfig, _Sentry
 from walt_train.mining.records import EpochRecord
 
 
@@ -71,7 +72,7 @@ def test_from_clip_art_to_a_release(loop: Loop, caplog: pytest.LogCaptureFixture
         assert any(f"generation 1: {name} begins" in line for line in said)
         assert any(f"generation 1: {name} done in" in line for line in said)
     assert {path.name for path in (folder.root / "logs").iterdir()} == {
-        f"{name}-1.log" for name in ("mine", "composites", "train", "export", "motion", "candidate")
+        f"{name}-1.log" for name in ("mine", "composites", "train", "export", "cost-candidate", "motion", "candidate")
     }
 
 
@@ -230,7 +231,7 @@ def test_a_disk_that_is_freed_again(loop: Loop, monkeypatch: pytest.MonkeyPatch)
             raise OSError(28, "No space left on device")
         write_whole(path, data)
 
-    monkeypatch.setattr("walt_train.loop.serve.steps.write_whole", first_full)
+    monkeypatch.setattr("walt_train.loop.gate.judging.write_whole", first_full)
     judged(loop).worker().run()
     [generation] = loop.generations
     assert (generation.state, generation.step(StepName.JUDGE).failures) == (State.DONE, 1)
@@ -365,10 +366,15 @@ def test_it_says_once_what_it_waits_for(
 
 def test_the_only_truth_judges_the_only_camera(loop: Loop) -> None:
     fill(loop.store)
-    worker = loop.worker()
-    worker._workshop._judging = Judging(only_truth=truth(loop.folder / "truth"))
-    worker.run()
+    judging = Judging(only_truths=[truth(loop.folder / "truth")])
+
+    def worker() -> Worker:
+        made = loop.worker()
+        made._workshop._court._judging = judging
+        return made
+
+    worker().run()
     assert verdict_of(loop).decision is Decision.PASSED
     fill(loop.store, "cam-2")
     with pytest.raises(ServeError, match="cam-2 generation 1: unjudged: no truth for cam-2"):
-        worker.run()
+        worker().run()
