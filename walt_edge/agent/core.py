@@ -205,6 +205,7 @@ class Agent:
             python=platform.python_version(),
             anonymiser=self.anonymiser,
             cameras=names if len(names) > 1 else (),
+            channel=self._config.updates.channel if self._config.updates.url else "",
         )
 
     def _name(self, camera: CameraConfig) -> str:

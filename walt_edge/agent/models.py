@@ -70,6 +70,7 @@ def _options(config: AgentConfig) -> UpdateOptions:
         url=updates.url.get_secret_value() if updates.url else None,
         trust=updates.trust,
         ca=updates.ca,
+        channel=updates.channel,
         probation_s=updates.probation_s,
         # A model that takes longer than there is between two looks cannot keep the budget that a person has set.
         budget=Limits(latency_ms=1000 / inference.max_fps) if inference.max_fps else Limits(),

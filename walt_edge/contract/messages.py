@@ -281,7 +281,8 @@ class Status(msgspec.Struct, frozen=True):
 class Info(msgspec.Struct, frozen=True, kw_only=True):
     """Retained: what this device is.
 
-    `camera` is its first camera, `cameras` all of them where there are several.
+    `camera` is its first camera, `cameras` all of them where there are several. `channel` tells whose releases it
+    takes, `canary` or `stable`; "" of one that takes none, or does not tell.
     """
 
     version: str
@@ -290,6 +291,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     anonymiser: str
     cameras: tuple[str, ...] = ()
+    channel: str = ""
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -72,6 +72,7 @@ _UPDATES = (
     _Flag("--updates", "updates.url", "URL", "where home serves models (--repository of walt-loop publish)"),
     _Flag("--trust", "updates.trust", "FILE", "its root.json; pinned at the first start and kept from then on"),
     _Flag("--probation-s", "updates.probation_s", "S", "a new model stays if it does well for so long; 0: at once"),
+    _Flag("--channel", "updates.channel", "canary|stable", "stable: never what home tries on a few devices first"),
     _Flag("--updates-ca", "updates.ca", "FILE", "certificate authority of an https:// URL (the system's)"),
 )
 _GROUPS = {"": _AGENT, "watching": _WATCHING, "network": _NETWORK, "models from home": _UPDATES}

@@ -232,12 +232,14 @@ class UpdatesConfig(_Section):
         url: Where home serves them; None for none.
         trust: Its root.json, pinned at the first start.
         ca: Certificate authority of an https:// URL.
+        channel: `canary` takes what home tries on a few devices first, `stable` only what it has released for all.
         probation_s: So long a new model must stay healthy before it is kept.
     """
 
     url: Url | None = None
     trust: Path | None = None
     ca: Path | None = None
+    channel: Literal["canary", "stable"] = "canary"
     probation_s: Seconds = 600.0
 
 

@@ -17,7 +17,7 @@ from walt_edge.update.engines import EngineCache, Engines
 from walt_edge.update.errors import UpdateError
 from walt_edge.update.holder import Fitted, Model, ModelHolder
 from walt_edge.update.probation import ProbationRules
-from walt_edge.update.settings import UpdateSettings
+from walt_edge.update.settings import Channel, UpdateSettings
 from walt_edge.update.slots import Slots
 from walt_edge.update.trial import Trial
 from walt_edge.update.updater import ModelUpdater
@@ -34,6 +34,7 @@ class UpdateOptions:
         url: Where home serves signed models; None: it takes none.
         trust: Home's root.json, pinned at the first start.
         ca: Certificate authority of an https:// URL.
+        channel: Whose releases it takes.
         probation_s: So long a new model must stay healthy before it is committed; 0: it is committed at once.
         budget: What the agent has for a model, whatever the model's manifest allows.
         device: Where models run.
@@ -44,6 +45,7 @@ class UpdateOptions:
     url: str | None = None
     trust: Path | None = None
     ca: Path | None = None
+    channel: Channel = "canary"
     probation_s: float = 600.0
     budget: Limits = Limits()  # noqa: RUF009 - it cannot be changed
     device: Device = "auto"
@@ -80,7 +82,7 @@ def open_updater(
     from walt_edge.update.trust import Trust
 
     try:
-        trust = Trust(options.home / "updates", options.url, options.trust, options.ca)
+        trust = Trust(options.home / "updates", options.url, options.trust, options.ca, channel=options.channel)
         slots = Slots(options.home / "models")
     except UpdateError as error:
         LOG.error("watching without models from home until the next start: %s", error)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from walt_edge.contract.bundle import Limits
 from walt_edge.contract.messages import Desired
 from walt_edge.update.probation import ProbationRules
+
+Channel = Literal["canary", "stable"]
+"""What a device takes: `stable` only what is signed for all, `canary` also what a few devices try first."""
 
 
 class Source(Protocol):
@@ -21,6 +24,9 @@ class Source(Protocol):
 
     def fetch(self, wish: Desired, into: Path, is_cancelled: Callable[[], bool]) -> None:
         """Brings a bundle that may be believed, or raises UpdateError."""
+
+    def want(self, wish: Desired | None) -> None:
+        """Forgets what is half fetched and not wished for any more; called with every wish; never raises."""
 
     def keep_time(self) -> None:
         """Notes how late it is; called every minute."""

@@ -1,11 +1,15 @@
-"""What may be believed about releases: the TUF client, from a root that a person pinned."""
+"""What may be believed about releases: the TUF client, from a root that a person pinned.
+
+Home's `targets` says who may sign releases: `stable` for every device, `canary` for those that try first. They are
+asked in this order, nobody else is, and a device on the channel `stable` never looks at what `canary` says.
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata, Root, TargetFile
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import Updater, UpdaterConfig
 
@@ -31,6 +35,7 @@ from walt_edge.contract.messages import Desired
 from walt_edge.contract.redaction import redact
 from walt_edge.update.errors import NotNowError, RefusedError, UnreachableError, UpdateError
 from walt_edge.update.fetcher import Fetcher, FetchLimits
+from walt_edge.update.settings import Channel
 from walt_edge.update.time_floor import TimeFloor
 
 LOG = logging.getLogger(__name__)
@@ -38,7 +43,10 @@ LOG = logging.getLogger(__name__)
 _PINNED = "trusted-root.json"
 _METADATA = "metadata"
 _TIME = "time.json"
-_LIMITS = UpdaterConfig(max_root_rotations=64, max_delegations=0)
+_PARTIAL = ".part"
+_LIMITS = UpdaterConfig(max_root_rotations=1024)
+"""A device follows the chain from the root it was given, however many there were since."""
+_SIGNERS: dict[Channel, tuple[str, ...]] = {"canary": ("stable", "canary"), "stable": ("stable",)}
 _WHAT_IS_WRONG: tuple[tuple[type[Exception], str], ...] = (
     (
         ExpiredMetadataError,
@@ -62,6 +70,7 @@ class Trust:
         ca: A certificate authority's file for HTTPS instead of the system's.
         limits: Times of a download.
         floor: What time it is at least; None keeps one in `folder`.
+        channel: Whose releases are taken.
 
     Attributes:
         fetched_bytes: What was received since the start, metadata and what was given up included.
@@ -79,6 +88,7 @@ class Trust:
         ca: Path | None = None,
         limits: FetchLimits | None = None,
         floor: TimeFloor | None = None,
+        channel: Channel = "canary",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -91,10 +101,20 @@ class Trust:
         self._limits = limits
         self._pinned = _pin(folder, root)
         self._floor = floor or TimeFloor(folder / _TIME)
+        self._channel = channel
         self.fetched_bytes = 0
+
+    def want(self, wish: Desired | None) -> None:
+        """Forgets what is half fetched and not wished for any more; never raises."""
+        for path in self._folder.glob(f"*{_PARTIAL}"):
+            if wish is None or path.stem != wish.sha256:
+                with suppress(OSError):
+                    path.unlink()
 
     def fetch(self, wish: Desired, into: Path, is_cancelled: Callable[[], bool] = lambda: False) -> None:
         """Brings the bundle that is wished for, if the signed metadata knows it as the wish has it.
+
+        What the network did not let through stays, and the next call goes on from there.
 
         Args:
             wish: What home wants.
@@ -113,19 +133,32 @@ class Trust:
             client = _Client(
                 str(self._folder / _METADATA),
                 f"{self._url}/metadata/",
-                target_base_url=f"{self._url}/targets/",
                 fetcher=fetcher,
                 config=_LIMITS,
                 bootstrap=self._pinned,
             )
             client.set_time(self._floor.now())
-            found = client.get_targetinfo(wish.target)
+            found = client.find(wish.target, _SIGNERS[self._channel])
             self._floor.learn(self._folder / _METADATA / "timestamp.json")
-            _compare(found, wish)
+            _compare(found, wish, self._channel)
             assert found is not None
-            _check_space(found, into.parent)
-            client.download_target(found, str(into))
-            flush(into)
+            self._bring(fetcher, found, into)
+
+    def _bring(self, fetcher: Fetcher, found: TargetFile, into: Path) -> None:
+        """The bundle itself, under the name that has its sha256."""
+        sha256 = found.hashes["sha256"]
+        partial = self._folder / f"{sha256}{_PARTIAL}"
+        _check_space(found, partial, into.parent)
+        fetcher.bring(f"{self._url}/targets/{sha256}.{found.path}", partial, found.length)
+        try:
+            with partial.open("rb") as file:
+                found.verify_length_and_hashes(file)
+        except LengthOrHashMismatchError:
+            partial.unlink()
+            raise
+        flush(partial)
+        shutil.move(partial, into)
+        flush(into.parent)
 
     def _count(self, size_bytes: int) -> None:
         self.fetched_bytes += size_bytes
@@ -141,6 +174,38 @@ class _Client(Updater):
     def set_time(self, now: datetime) -> None:
         """What expires is compared with this."""
         self._trusted_set.reference_time = now
+
+    def find(self, target: str, signers: Sequence[str]) -> TargetFile | None:
+        """What `targets` itself has signed for a target, as homes without channels do, or the first who knows it.
+
+        Args:
+            target: Its name.
+            signers: Delegated roles in the order in which they are asked. No other is, whatever else is delegated.
+
+        Raises:
+            RefusedError: It has the number of a release that a role before it signed.
+            RepositoryError, DownloadError: The metadata is not to be believed, or does not come.
+        """
+        self.refresh()
+        above = [self._trusted_set.targets]
+        delegations = above[0].delegations
+        delegated = {name for name, _ in delegations.get_roles_for_target(target)} if delegations else set()
+        for signer in (signer for signer in signers if signer in delegated):
+            if target in above[-1].targets:
+                break
+            above.append(self._load_targets(signer, Targets.type))
+        found = above[-1].targets.get(target)
+        taken = [
+            one
+            for targets in above[:-1]
+            for one in targets.targets.values()
+            if found and _number(one) == _number(found)
+        ]
+        if taken:
+            raise RefusedError(
+                f"{target} was signed with the number of {taken[0].path}, by a role that may not do so"
+            )
+        return found
 
 
 def _pin(folder: Path, given: Path | None) -> bytes:
@@ -185,11 +250,19 @@ def _check_root(data: bytes, path: Path) -> None:
         raise UsageError(f"{path} is no root to trust ({error}): take the root.json of walt-loop publish") from error
 
 
-def _compare(found: TargetFile | None, wish: Desired) -> None:
+def _number(found: TargetFile) -> object:
+    custom: Any = found.custom
+    return custom.get("release") if isinstance(custom, dict) else None
+
+
+def _compare(found: TargetFile | None, wish: Desired, channel: Channel) -> None:
+    if found is None and channel == "stable":
+        raise NotNowError(
+            f"home has signed no {wish.target} for all devices, and this one takes no other: promote it"
+        )
     if found is None:
         raise NotNowError(f"home has signed no {wish.target}: publish it, or wish for another")
-    custom: Any = found.custom
-    number = custom.get("release") if isinstance(custom, dict) else None
+    number = _number(found)
     if found.hashes.get("sha256") != wish.sha256:
         raise RefusedError(f"{wish.target} was signed with another sha256 than {wish.sha256[:12]}... wished for")
     if number != wish.release:
@@ -198,9 +271,10 @@ def _compare(found: TargetFile | None, wish: Desired) -> None:
         raise RefusedError(f"{wish.target} has {found.length} bytes, a bundle at most {MAX_BUNDLE_BYTES}")
 
 
-def _check_space(found: TargetFile, folder: Path) -> None:
-    """A model that does not fit must not take the spool's space first. It is there twice while it is checked."""
-    needed, free = 2 * found.length, shutil.disk_usage(folder).free
+def _check_space(found: TargetFile, partial: Path, folder: Path) -> None:
+    """A model that does not fit must not take the spool's space first; as much again is left to others."""
+    had = partial.stat().st_size if partial.exists() else 0
+    needed, free = 2 * found.length - had, shutil.disk_usage(folder).free
     if needed > free:
         raise NotNowError(
             f"No space left for {found.path} in {folder}: it takes {needed} bytes, {free} are free; free space"

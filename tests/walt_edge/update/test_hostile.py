@@ -42,9 +42,9 @@ def older(station: Station) -> Desired:
 
 
 def older_snapshot(station: Station) -> Desired:
-    """An old snapshot and old targets under the newest names."""
+    """An old snapshot and old releases under the newest names."""
     wish = station.publish()
-    for role in ("snapshot", "targets"):
+    for role in ("snapshot", "stable"):
         shutil.copy(station.served(f"1.{role}.json"), station.served(f"2.{role}.json"))
     return wish
 
@@ -101,7 +101,7 @@ HOSTILE = {
     "changed byte in the target": (changed("{sha256}.*.walt"), "changed, or damaged"),
     "changed byte in timestamp": (changed("timestamp.json"), "serves is"),
     "changed byte in snapshot": (changed("2.snapshot.json"), "changed, or damaged"),
-    "changed byte in targets": (changed("2.targets.json"), "changed, or damaged"),
+    "changed byte in the releases": (changed("2.stable.json"), "changed, or damaged"),
     "older metadata": (older, "older than what this device has seen"),
     "older snapshot under a newer name": (older_snapshot, "changed, or damaged"),
     "expired": (frozen, "expired: home must sign anew"),
@@ -109,6 +109,7 @@ HOSTILE = {
     "other keys with a root of their own": (other_root, "serves is"),
     "endless timestamp": (answered("/timestamp.json", endless), "sends more than the 16384 bytes"),
     "endless snapshot": (answered("/2.snapshot.json", endless), "sends more than"),
+    "endless releases": (answered("/2.stable.json", endless), "sends more than"),
     "endless target": (answered(".{target}", endless), "sends more than"),
     "dripping target": (answered(".{target}", dripping), "takes longer than 1 s"),
     "target cut short": (answered(".{target}", cut_short), "cannot be fetched"),

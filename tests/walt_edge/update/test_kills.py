@@ -41,6 +41,9 @@ class Shelf:
 
     fetched_bytes = 0
 
+    def want(self, wish: Desired | None) -> None:
+        pass
+
     def keep_time(self) -> None:
         pass
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -94,9 +95,8 @@ def test_it_goes_on_for_two_years_and_says_early_what_it_needs(
     home.keep()
     lines = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
     assert [line.split()[0] for line in lines] == list(OFFLINE), "once a day"
-    assert all(
-        "in 179 days, and then no device takes anything: walt-loop keys renew --offline" in one for one in lines
-    )
+    told = r"in 1(79|80) days, and then no device takes anything: walt-loop keys renew --offline"
+    assert all(re.search(told, line) for line in lines)
     assert ceremony(tmp_path, now=lambda: now[0]).renew() == list(OFFLINE)
     assert home.warnings() == []
     now[0] += 600 * DAY
