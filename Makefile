@@ -27,7 +27,7 @@ lint: setup
 
 # Every warning is an error (mkdocs.yml).
 docs: setup
-	$(RUN)mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --quiet
 
 test: lint docs
 	$(PYTEST) -m "not slow"
