@@ -1,8 +1,8 @@
 """Fills a home with a fleet, as large as asked: rows in bulk, by the code's own row functions.
 
 What is asked of one camera is found by an index whatever the size of the rest; so minutes of samples are made for a
-part of the cameras, hours for all, a year of hours for one. The newest envelopes of the first cameras are real, with pictures; the crops of
-the others are rows without a file.
+part of the cameras, hours for all, a year of hours for one. The newest
+envelopes of the first cameras are real, with pictures; the crops of the others are rows without a file.
 """
 
 from __future__ import annotations
@@ -10,98 +10,46 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from sqlalchemy import Engine, Table, insert, text
+from sqlalchemy import Engine, Table, insert, text, update
 
-from walt_edge.contract.labels import Label
-from walt_edge.contract.masks import encode_rle
+from benchmarks.fleet_crops import crop_rows, fill_envelopes
+from benchmarks.fleet_sizes import DAY_S, HOUR_S, SECOND, Size, camera_name, who
 from walt_edge.contract.messages import (
-    Clock,
-    CropHeader,
     Info,
-    Moment,
-    Origin,
-    PlateHeader,
     Reported,
     SpoolCounts,
     Status,
 )
 from walt_edge.contract.telemetry import LENS_TILES, Disk, Lens, Telemetry
 from walt_edge.contract.topics import DeviceTopics
-from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser, SealedEnvelope, seal
 from walt_train.loop.admission.tables import camera_owners, standings
 from walt_train.loop.fleet.conditions import Home
 from walt_train.loop.fleet.figures import bucket_of, columns
 from walt_train.loop.fleet.fleet import Fleet
-from walt_train.loop.fleet.judging import History, judge
+from walt_train.loop.fleet.judging import Alert, History, Subject, judge
 from walt_train.loop.fleet.keeping import Keeper
 from walt_train.loop.fleet.rules import Rules
 from walt_train.loop.fleet.state import camera_key
 from walt_train.loop.fleet.tables import fleet_samples
 from walt_train.loop.identity.tables import devices
+from walt_train.loop.publish.repository import Release
+from walt_train.loop.rollout.rollouts import Rollouts
+from walt_train.loop.rollout.tables import rollout_members, rollouts
 from walt_train.loop.serve.folder import GENERATIONS
 from walt_train.loop.serve.jobs import StepName
-from walt_train.loop.store.store import Accepted, Store
-from walt_train.loop.store.tables import envelope_row, envelopes, generations, steps
+from walt_train.loop.store.store import Store
+from walt_train.loop.store.tables import envelopes, generations, steps
 
-SECOND = 1_000_000
-HOUR_S, DAY_S = 3600, 86_400
-SITES = ("harbour", "north", "market", "depot")
-FRAME_WH = (640, 360)
-_SIDE_PX = 48
 _BATCH = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How large a fleet.
-
-    Attributes:
-        devices: With one camera each.
-        crops: Rows.
-        pictured: Cameras whose newest crops and plates are real envelopes.
-        envelopes: Real crops of each of them.
-        watched: Cameras with a sample for every minute of the day.
-        generations: Trainings in all; the newest ones have folders.
-        rollouts: In all.
-    """
-
-    devices: int
-    crops: int
-    pictured: int
-    envelopes: int
-    watched: int
-    generations: int
-    rollouts: int
-
-
-FULL = Size(2_000, 1_000_000, 60, 50, 100, 600, 200)
-QUICK = Size(200, 20_000, 8, 25, 8, 60, 20)
-
-
-def device_name(number: int) -> str:
-    """Of the fleet's device of that number."""
-    return f"walt-{number:016x}"
-
-
-def camera_name(number: int) -> str:
-    """Of its camera."""
-    return f"{SITES[number % len(SITES)]}-{number:04d}"
-
-
-def who(number: int) -> tuple[str, str, str]:
-    """Site, device and camera of a number."""
-    return (SITES[number % len(SITES)], device_name(number), camera_name(number))
-
-
 def fill(store: Store, home: Path, size: Size, now_us: int, seed: int = 1) -> None:
-    """All of it, but for rollouts."""
+    """All of it."""
     chance = random.Random(seed)
     _enrol(store.engine, size, now_us)
     _hear(store.engine, size, now_us)
@@ -109,6 +57,7 @@ def fill(store: Store, home: Path, size: Size, now_us: int, seed: int = 1) -> No
     fill_envelopes(store, size, now_us)
     put(store.engine, envelopes, crop_rows(size, now_us, chance))
     fill_generations(store.engine, home, size, now_us, chance)
+    fill_rollouts(store.engine, size, now_us)
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 
@@ -136,61 +85,6 @@ def sample_rows(size: Size, now_us: int, chance: random.Random) -> Iterator[dict
             for place in range(count):
                 bucket = bucket_of(_grown(tier, place, chance), _spreads(chance), {"lens_clear": 0.9})
                 yield {"key": key, "tier": tier, "at_us": first_us + place * tier * SECOND, **columns(bucket)}
-
-
-def crop_rows(size: Size, now_us: int, chance: random.Random) -> Iterator[dict[str, Any]]:
-    """Rows of crops of the last 35 days, in the order in which they came."""
-    picture = _picture(0)
-    shown = [sealed_crop(number, now_us, picture) for number in range(size.devices)]
-    rows = [envelope_row(one.id, one.envelope, len(one.data), now_us) for one in shown]
-    step_us = 35 * DAY_S * SECOND // size.crops
-    for place in range(size.crops):
-        at_us = now_us - DAY_S * SECOND - (size.crops - place) * step_us
-        row = rows[chance.randrange(size.devices)]
-        id_ = hashlib.sha256(f"row {place}".encode()).hexdigest()
-        yield {
-            **row,
-            "id": id_,
-            "captured_us": at_us,
-            "received_us": at_us + SECOND,
-            "track_id": place // 3,
-            "confidence": chance.uniform(0.6, 1.0),
-            "label": chance.randrange(1, 3) if place % 7 else row["label"],
-        }
-
-
-def fill_envelopes(store: Store, size: Size, now_us: int) -> None:
-    """Real crops and plates of the first cameras."""
-    pictures = [_picture(number) for number in range(16)]
-    for number in range(size.pictured):
-        made = [
-            sealed_crop(number, now_us - 60 * SECOND * place, pictures[(number + place) % 16], track=place // 2)
-            for place in range(size.envelopes)
-        ]
-        made += [_sealed_plate(number, now_us - HOUR_S * SECOND * hour) for hour in range(24 if number < 4 else 2)]
-        store.add_group([Accepted(one.id, one.envelope, one.data) for one in made])
-
-
-def sealed_crop(number: int, captured_us: int, picture: AnonymisedImage, track: int = 1) -> SealedEnvelope:
-    """A small crop of a camera."""
-    left = float(40 + number * 7 % 500)
-    header = CropHeader(
-        origin=_origin(number),
-        captured=_moment(captured_us),
-        box_xyxy=(left, 100.0, left + _SIDE_PX, 100.0 + _SIDE_PX),
-        label=Label.VEHICLE if track % 3 else Label.PERSON,
-        score=0.9,
-        unoccluded_confidence=0.7 + 0.01 * (track % 30),
-        confidence_parts={"neighbour": 0.9},
-        track_id=track,
-        stationary_us=None,
-        ground_xy=(left + _SIDE_PX / 2, 100.0 + _SIDE_PX),
-        crop_xy=(int(left), 100),
-        mask=encode_rle(_disc(_SIDE_PX)),
-        plate="",
-        holdout=False,
-    )
-    return seal(header, picture)
 
 
 def telemetry(number: int, now_us: int) -> Telemetry:
@@ -239,6 +133,37 @@ def fill_generations(engine: Engine, home: Path, size: Size, now_us: int, chance
     put(engine, steps, parts)
 
 
+def fill_rollouts(engine: Engine, size: Size, now_us: int) -> None:
+    """Rollouts of all sizes, most of them done; the newest is at work, and one is of every device."""
+    everybody = [DeviceTopics(*who(number)[:2]) for number in range(size.devices)]
+    for place in range(size.rollouts):
+        at_us = now_us - (size.rollouts - place) * 1200 * SECOND
+        table = Rollouts(engine, lambda at_us=at_us: at_us)  # type: ignore[misc]
+        is_whole = place == size.rollouts // 2
+        some = everybody if is_whole else everybody[place % 100 : place % 100 + 1 + place % 40]
+        release = Release(1000 + place, f"model-{place}.walt", hashlib.sha256(f"{place}".encode()).hexdigest())
+        camera, number = camera_name(place % 50), place // 50 + 1
+        made = table.create(release, some, "filling", name=f"{camera} {number}", camera=camera, generation=number)
+        _go(
+            engine,
+            made.id,
+            "running" if place == size.rollouts - 1 else ("done", "rolled-back")[place % 9 == 0],
+            at_us,
+        )
+
+
+def _go(engine: Engine, rollout: int, state: str, at_us: int) -> None:
+    """As the engine would leave it."""
+    is_open = state == "running"
+    mine = rollout_members.c.rollout == rollout
+    told = (rollout_members.c.cohort == "canary") if is_open else ~rollout_members.c.outside
+    times = {"touched_us": at_us, "told_us": at_us + SECOND, "running_us": at_us + 90 * SECOND}
+    with engine.begin() as connection:
+        connection.execute(update(rollout_members).where(mine, told).values(**times))
+        values = {"state": state, "detail": "", "ended_us": None if is_open else at_us + HOUR_S * SECOND}
+        connection.execute(update(rollouts).where(rollouts.c.id == rollout).values(**values))
+
+
 def _enrol(engine: Engine, size: Size, now_us: int) -> None:
     known, let_in, owners = [], [], []
     for number in range(size.devices):
@@ -269,7 +194,8 @@ def _hear(engine: Engine, size: Size, now_us: int) -> None:
     for part in fleet.batch.parts():
         keeper.write(part, now_us)
     # Judged as if it had been so for a quarter of an hour: what has to last is raised.
-    home, before = Home(now_us - DAY_S * SECOND, 1 << 40), {}
+    home = Home(now_us - DAY_S * SECOND, 1 << 40)
+    before: dict[Subject, Alert] = {}
     for at_us in (now_us - 900 * SECOND, now_us):
         judgement = judge(History(fleet.devices, fleet.cameras, home), before, at_us, Rules())
         keeper.note(judgement, before, now_us, now_us - DAY_S * SECOND)
@@ -352,38 +278,6 @@ def _folder(root: Path, chance: random.Random) -> None:
         "".join(f"step {n} loss {5 / (1 + n / 300):.3f}\n" for n in range(2000))
     )
     (root / "bundle.walt").write_bytes(b"bundle")
-
-
-def _sealed_plate(number: int, captured_us: int) -> SealedEnvelope:
-    known = encode_rle(np.ones(FRAME_WH[::-1], dtype=bool))
-    hour = captured_us // (HOUR_S * SECOND) % 24
-    header = PlateHeader(origin=_origin(number), captured=_moment(captured_us), hour=hour, known=known, samples=9)
-    grey = np.full((*FRAME_WH[::-1], 3), 60 + 5 * hour, dtype=np.uint8)
-    return seal(header, Anonymiser()(grey, (), np.zeros(FRAME_WH[::-1], dtype=bool)))
-
-
-def _origin(number: int) -> Origin:
-    site, device, camera = who(number)
-    return Origin(
-        site=site, device=device, camera=camera, model="motion-1", anonymiser="2 faces=head-only", frame_wh=FRAME_WH
-    )
-
-
-def _moment(captured_us: int) -> Moment:
-    return Moment(
-        utc_us=captured_us, boot_id="boot", monotonic_ns=captured_us, clock=Clock.SYNCHRONISED, media_time_s=1.0
-    )
-
-
-def _picture(number: int) -> AnonymisedImage:
-    bgr = np.full((_SIDE_PX, _SIDE_PX, 3), 90, dtype=np.uint8)
-    bgr[_disc(_SIDE_PX)] = np.random.default_rng(number).integers(0, 256, 3, dtype=np.uint8)
-    return Anonymiser()(bgr, (), np.zeros(bgr.shape[:2], dtype=bool))
-
-
-def _disc(side: int) -> Any:
-    y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    return x * x + y * y < (side * 0.42) ** 2
 
 
 def _copy(engine: Engine, table: Table, rows: Iterable[dict[str, Any]]) -> None:

@@ -173,7 +173,7 @@ class Board:
         rows = [
             _row(device, camera)
             for name, (_, device) in self._devices.items()
-            for camera in cameras.get(name, [None])  # type: ignore[list-item]
+            for camera in cameras.get(name, [None])
         ]
         yield from sorted(rows, key=lambda row: row.name)
 

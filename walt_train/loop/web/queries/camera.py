@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Engine, func, select
 
@@ -179,28 +179,57 @@ def weeks(engine: Engine, camera: str, now_us: int) -> list[Week]:
 
 
 def drift(engine: Engine, key: int, camera: str, now_us: int) -> list[Drift]:
-    """How the newest week differs from the weeks before: lens, what was seen, what was chosen, and how sure it was."""
-    table, week_us = fleet_samples.c, 7 * _DAY_US
-    began_us = now_us - (WEEKS_BEFORE + 1) * week_us
-    is_new = (table.at_us >= now_us - week_us).label("is_new")
-    figures = (func.min(table.lens_clear_min), func.sum(table.objects_seen), func.sum(table.frames_processed))
-    query = (
-        select(is_new, *figures).where(table.key == key, table.tier == 3600, table.at_us >= began_us).group_by(is_new)
-    )
-    with engine.connect() as connection:
-        told = {bool(row[0]): row[1:] for row in connection.execute(query)}
-    lens = [one and one[0] for one in (told.get(True), told.get(False))]
-    seen = [_share(told.get(True)), _share(told.get(False))]
-    newest_week, *before = weeks(engine, camera, now_us)
-    known = [week for week in before if week.crops]
+    """How the newest week differs from the weeks before, in what the camera tells and in what it sent."""
+    now, before = _told(engine, key, now_us)
+    newest_week, *earlier = weeks(engine, camera, now_us)
+    known = [week for week in earlier if week.crops]
     sure = [week.confidence for week in known if week.confidence is not None]
     crops = sum(week.crops for week in known) / len(known) if known else None
     return [
-        Drift("Lens, clearest it stayed", _percent(lens[0]), _percent(lens[1]), " %"),
-        Drift("Objects a thousand frames", *seen),
+        Drift("Lens, clearness at its worst", _percent(now.lens), _percent(before.lens), " %"),
+        Drift("Objects a thousand frames", now.rate, before.rate),
+        Drift("Detections a look of the model", now.detections, before.detections),
+        Drift("Their mean score", now.mean_score, before.mean_score, " %"),
         Drift("Crops a week", float(newest_week.crops), crops),
         Drift("How sure crops are whole", _percent(newest_week.confidence), _percent(_mean(sure)), " %"),
     ]
+
+
+class _Told(NamedTuple):
+    lens: float | None = None
+    objects: int = 0
+    frames: int = 0
+    looks: int = 0
+    scored: int = 0
+    score: int = 0
+
+    @property
+    def rate(self) -> float | None:
+        return _ratio(self.objects, self.frames, 1e3)
+
+    @property
+    def detections(self) -> float | None:
+        return _ratio(self.scored, self.looks, 1)
+
+    @property
+    def mean_score(self) -> float | None:
+        # Kept in thousandths.
+        return _ratio(self.score, self.scored, 0.1)
+
+
+def _told(engine: Engine, key: int, now_us: int) -> tuple[_Told, _Told]:
+    """What a camera told in the newest week, and in the weeks before."""
+    table, week_us = fleet_samples.c, 7 * _DAY_US
+    is_new = (table.at_us >= now_us - week_us).label("is_new")
+    counts = (table.objects_seen, table.frames_processed, table.looks, table.scored, table.score_milli)
+    query = (
+        select(is_new, func.min(table.lens_clear_min), *map(func.sum, counts))
+        .where(table.key == key, table.tier == 3600, table.at_us >= now_us - (WEEKS_BEFORE + 1) * week_us)
+        .group_by(is_new)
+    )
+    with engine.connect() as connection:
+        told = {bool(row[0]): _Told(row[1], *map(int, row[2:])) for row in connection.execute(query)}
+    return told.get(True, _Told()), told.get(False, _Told())
 
 
 def _moment(row: Any, width_us: int) -> Moment:
@@ -220,8 +249,8 @@ def _moment(row: Any, width_us: int) -> Moment:
     )
 
 
-def _share(told: Sequence[Any] | None) -> float | None:
-    return 1000 * float(told[1]) / float(told[2]) if told is not None and told[2] else None
+def _ratio(upper: int, lower: int, factor: float) -> float | None:
+    return factor * upper / lower if lower else None
 
 
 def _percent(value: float | None) -> float | None:

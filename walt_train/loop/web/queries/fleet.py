@@ -135,7 +135,9 @@ def watched_hours(engine: Engine, keys: Sequence[int], now_us: int) -> dict[int,
     return found
 
 
-def _is_wanted(view: View, row: Row, wish: Wish, words: Sequence[str], places: set[tuple[str, ...]] | None) -> bool:
+def _is_wanted(
+    view: View, row: Row, wish: Wish, words: Sequence[str], places: set[tuple[str, str, str]] | None
+) -> bool:
     if wish.release >= 0 and row.release != wish.release:
         return False
     if wish.state == "trouble":

@@ -24,12 +24,14 @@ _LONGEST_S: Final = 14 * 24 * _HOUR_S
 TREATED: Final = "told"
 
 SIGNALS: Final = (
-    ("Age of a frame, median", " ms", "frame_age_ms_p50_sum", "count"),
-    ("Inference, median", " ms", "infer_ms_p50_sum", "count"),
-    ("Objects a thousand frames", "", "objects_seen", "frames_processed"),
-    ("Crops a thousand objects", "", "crops_chosen", "objects_seen"),
+    ("Age of a frame, median", " ms", "frame_age_ms_p50_sum", "count", 1.0),
+    ("Inference, median", " ms", "infer_ms_p50_sum", "count", 1.0),
+    ("Objects a thousand frames", "", "objects_seen", "frames_processed", 1e3),
+    ("Detections a look of the model", "", "scored", "looks", 1.0),
+    ("Mean score of a detection", " %", "score_milli", "scored", 0.1),
+    ("Crops a thousand objects", "", "crops_chosen", "objects_seen", 1e3),
 )
-"""Name, unit, and the two columns of a sample whose ratio it is."""
+"""Name, unit, the two columns of a sample whose ratio it is, and by what that is multiplied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,8 @@ def signals(engine: Engine, rollout: Rollout, view: View, now_us: int) -> list[S
         told = _hours(connection, treated, began_us, end_us)
         beside = _hours(connection, control, began_us, end_us)
     return [
-        Signal(name, unit, _ratio(told, upper, lower, unit), _ratio(beside, upper, lower, unit))
-        for name, unit, upper, lower in SIGNALS
+        Signal(name, unit, _ratio(told, upper, lower, factor), _ratio(beside, upper, lower, factor))
+        for name, unit, upper, lower, factor in SIGNALS
     ]
 
 
@@ -128,7 +130,7 @@ def _hours(connection: Any, keys: Sequence[int], began_us: int, end_us: int) -> 
     if not keys:
         return []
     table = fleet_samples.c
-    names = dict.fromkeys(name for _, _, *pair in SIGNALS for name in pair)
+    names = dict.fromkeys(name for signal in SIGNALS for name in signal[2:4])
     sums = [func.sum(_column(name)).label(name) for name in names]
     query = (
         select(table.at_us, *sums)
@@ -143,8 +145,9 @@ def _column(name: str) -> Column[Any]:
     return fleet_samples.c[name]
 
 
-def _ratio(hours: Sequence[Mapping[str, Any]], upper: str, lower: str, unit: str) -> list[tuple[float, float | None]]:
-    factor = 1.0 if unit else 1000.0
+def _ratio(
+    hours: Sequence[Mapping[str, Any]], upper: str, lower: str, factor: float
+) -> list[tuple[float, float | None]]:
     return [
         (hour["at_us"] / _SECOND, factor * float(hour[upper]) / float(hour[lower]) if hour[lower] else None)
         for hour in hours

@@ -136,6 +136,21 @@ def judged_from(camera: str, number: int, told: Mapping[str, Any], ended_us: int
     )
 
 
+def newest_release(engine: Engine, camera: str) -> int:
+    """The newest release that a camera's trainings have made; 0: none."""
+    table = steps.c
+    query = (
+        select(table.result)
+        .where(table.camera == camera, table.name == StepName.PUBLISH.value, table.state == State.DONE.value)
+        .order_by(table.number.desc())
+        .limit(1)
+    )
+    with engine.connect() as connection:
+        found = connection.scalar(query)
+    release = _result(found).get("release") if found else None
+    return release if isinstance(release, int) else 0
+
+
 def sources(engine: Engine, generation: Generation, shown: int = 24) -> Sources:
     """What a generation learned from, by its frozen clip art."""
     clipart = generation.clipart_sha256
