@@ -22,6 +22,7 @@ from walt_train.metrics.amodal_iou import evaluate_frames
 from walt_train.metrics.average_precision import PrecisionCollector
 from walt_train.metrics.by_class import class_rows
 from walt_train.metrics.calibration import ScoreCalibration
+from walt_train.metrics.case_pictures import COUNT, CasePictures
 from walt_train.metrics.evaluation import Evaluation, read_evaluation, table, write_evaluation
 from walt_train.metrics.motion_baseline import MotionBaseline, plate_indices
 from walt_train.metrics.origin import Contestant, must_be_holdout, read_origin, refuse_unfair
@@ -66,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHA",
         help="refuse other data than this: its content_sha256, or its beginning",
     )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help=f"gets the {COUNT} most hidden objects as JPEG, the same ones whatever the model",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,22 +89,30 @@ def run(args: argparse.Namespace) -> int:
     subject = _subject(args.model, samples, args.every)
     contestant = Contestant(subject.model, subject.sha256, subject.trained)
     refuse_unfair(contestant, args.data, names=_names(args.data, samples, subject), training=args.trained_on)
-    found = _evaluation(args, samples, subject, complete=origin.complete)
+    pictures = CasePictures() if args.pictures else None
+    found = _evaluation(args, samples, subject, pictures, complete=origin.complete)
     found = found if against is None else found.minus(against)
+    if pictures is not None:
+        pictures.write(args.pictures)
     write_evaluation(found, args.out)
     sys.stdout.write(table(found))
     return 0
 
 
-def _evaluation(args: argparse.Namespace, samples: Samples, subject: _Subject, *, complete: bool) -> Evaluation:
+def _evaluation(
+    args: argparse.Namespace, samples: Samples, subject: _Subject, pictures: CasePictures | None, *, complete: bool
+) -> Evaluation:
     """Looks at every frame once, and collects all figures."""
     precision, scores = PrecisionCollector(), ScoreCalibration()
 
     def collected() -> Pairs:
         for found, sample in subject.pairs:
+            believed = found.select(np.flatnonzero(found.scores >= subject.threshold).tolist())
             if complete:
                 precision.add(found, sample)
-                scores.add(found.select(np.flatnonzero(found.scores >= subject.threshold).tolist()), sample)
+                scores.add(believed, sample)
+            if pictures is not None:
+                pictures.add(believed, sample)
             yield found, sample
 
     result = evaluate_frames(collected(), score_threshold=subject.threshold, complete=complete)

@@ -138,11 +138,26 @@ SCRIPT = Script(
             example="walt-loop revoke north/walt-0123456789abcdef --reason stolen --store ./store --home ./loop",
         ),
         Command(
+            "holdout",
+            "freeze truth that judges models, list it, check every byte of it",
+            module="walt_train.loop.commands.holdout",
+            extra="loop",
+            example="walt-loop holdout freeze ./truth --source human --camera cam-1 "
+            "--device north/walt-0123456789abcdef --by anna",
+        ),
+        Command(
             "serve",
             "composite, train, export, judge and roll out by itself",
             module="walt_train.loop.commands.serve",
             extra="loop",
             example="walt-loop serve --store ./store --home ./loop --broker localhost:1883 --truth cam-1=./truth",
+        ),
+        Command(
+            "label",
+            "what people drew on frames that judge; write it as truth",
+            module="walt_train.loop.commands.label",
+            extra="loop",
+            example="walt-loop label export --store ./store --camera cam-1 --out ./truth-cam-1",
         ),
         Command(
             "web",
