@@ -12,7 +12,7 @@ import enum
 from typing import Any, Final, Literal, Self
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Row, and_, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Row, and_, func, select, tuple_
 
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
@@ -139,6 +139,22 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
             return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=cls)
         except (binascii.Error, ValueError, msgspec.DecodeError) as error:
             raise UsageError(f"'{text[:40]}' is no place in a list: begin at its first page") from error
+
+
+def cameras_of(connection: Connection, where: ColumnElement[bool] | None = None) -> list[str]:
+    """The names of cameras that something is stored of, sorted: from one to the next in the index, never by all rows.
+
+    Args:
+        connection: To the store's database.
+        where: Of which there is something that this holds for.
+    """
+    first = select(func.min(_ROW.camera).label("camera")).cte("found", recursive=True)
+    after = select(func.min(_ROW.camera)).where(_ROW.camera > first.c.camera).correlate(first).scalar_subquery()
+    found = first.union_all(select(after).where(first.c.camera.is_not(None)))
+    query = select(found.c.camera).where(found.c.camera.is_not(None))
+    if where is not None:
+        query = query.where(select(_ROW.id).where(_ROW.camera == found.c.camera, where).correlate(found).exists())
+    return sorted(connection.scalars(query))
 
 
 def page(

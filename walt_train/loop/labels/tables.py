@@ -6,6 +6,7 @@ All of these rows are in a backup, and go when their crop or frame is forgotten 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,6 +27,7 @@ from sqlalchemy import (
 from walt_train.loop.store.tables import envelopes, metadata
 
 NAME_LENGTH: Final = 128
+_IDS_A_QUERY: Final = 500
 _IS_CROP = envelopes.c.label.is_not(None)
 
 # Every order in which crops are looked through; within one the camera stands in the index, not only in the row.
@@ -110,3 +112,12 @@ def drop(connection: Connection, ids: Sequence[str]) -> None:
     """
     for column in _NAMED:
         connection.execute(delete(column.table).where(column.in_(ids)))
+
+
+def shown_in(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """How many of some frames were written into folders that judge, by folder: they have to go from there too."""
+    found: Counter[str] = Counter()
+    for start in range(0, len(ids), _IDS_A_QUERY):
+        some = label_exports.c.frame.in_(ids[start : start + _IDS_A_QUERY])
+        found.update(connection.scalars(select(label_exports.c.place).where(some)))
+    return dict(found)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from walt_edge.contract.errors import UsageError
+from walt_train.loop.labels.tables import shown_in
 from walt_train.loop.lineage.affected import Affected, affected
 from walt_train.loop.lineage.copies import forget_in, known_copies
 from walt_train.loop.lineage.forget import Done, Forget, Progress, Wait, complete, ids_of, pending, remove
@@ -70,6 +71,10 @@ def _carry_out(hands: Hands, forget: Forget, progress: Progress) -> Done:
     done.lines += _models(hands, forget)
     with engine.connect() as connection:
         found = [one for one in affected(connection, ids) if one.learned]
+        done.remains += [
+            f"truth {place} shows {count} of the frames: delete the folder, and export what is left"
+            for place, count in shown_in(connection, ids).items()
+        ]
     done.remains += _remains(hands, found)
     complete(engine, forget)
     return done

@@ -6,7 +6,21 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from walt_train.loop.web.pages import account, audit, camera, fleet, login, people, rollouts, runs, setup
+from walt_train.loop.web.api import document
+from walt_train.loop.web.pages import (
+    account,
+    audit,
+    camera,
+    clipart,
+    fleet,
+    label,
+    login,
+    people,
+    pictures,
+    rollouts,
+    runs,
+    setup,
+)
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     login.router,
@@ -18,4 +32,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     camera.router,
     rollouts.router,
     runs.router,
+    clipart.router,
+    label.router,
+    pictures.router,
+    document.router,
 )
