@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from walt_export.cli import SCRIPT as EXPORT
 
 from benchmarks.readme import BEGIN, END, RESULTS, figures, replaced
+from tests.command_lines import SCRIPTS, check, lines_in
 from tests.material import ROOT
-from walt_edge.cli import SCRIPT as EDGE
-from walt_edge.contract.console import Script
-from walt_train.cli import SCRIPT as TRAIN
-from walt_train.loop.cli import SCRIPT as LOOP
 
 README = (ROOT / "README.md").read_text()
-SCRIPTS: dict[str, Script] = {script.prog: script for script in (EDGE, TRAIN, LOOP, EXPORT)}
-_LINES = re.findall(r"(?:^|`)(walt-(?:edge|train|loop|export) [^`|#&\n]+)", README.replace("\\\n", " "), re.M)
+_LINES = lines_in(README)
 
 
 def test_the_figures_are_those_of_the_files() -> None:
@@ -43,21 +35,12 @@ def test_every_row_of_a_file_stands_in_the_table(tmp_path: Path) -> None:
 
 
 def test_the_readme_shows_every_script() -> None:
-    assert {line.split()[0] for line in _LINES} == set(SCRIPTS)
+    assert {line.split()[0] for line, _ in _LINES} == set(SCRIPTS)
 
 
-@pytest.mark.parametrize("line", sorted(set(_LINES)))
-def test_commands_in_the_readme_exist_and_take_their_options(line: str) -> None:
-    prog, *words = shlex.split(line)
-    script = SCRIPTS[prog]
-    commands = {command.name: command for command in script.commands}
-    if words[0] not in commands:
-        words.insert(0, script.default)
-    assert words[0] in commands
-    assert commands[words[0]].module, f"{words[0]} is not built yet"
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    importlib.import_module(commands[words[0]].module).add_arguments(parser)
-    parser.parse_args(words[1:])
+@pytest.mark.parametrize(("line", "is_complete"), _LINES)
+def test_commands_in_the_readme_exist_and_take_their_options(line: str, is_complete: bool) -> None:
+    check(line, is_complete)
 
 
 def test_pictures_in_the_readme_exist() -> None:
