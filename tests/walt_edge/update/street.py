@@ -43,6 +43,7 @@ class Street:
     def __post_init__(self) -> None:
         self.keys = self.folder / "keys"
         self.home = Repository(self.web.folder, self.keys, lambda: self.now)
+        self.home.begin()
 
     def publish(self, role: Channel = "stable", **script: object) -> Desired:
         self.published += 1

@@ -87,6 +87,14 @@ def test_a_download_goes_on_where_it_stopped(server: HttpServer, asked: str, sta
         assert answer.headers["content-range"].endswith(f"/{len(DATA)}")
 
 
+def test_a_file_that_changed_meanwhile_is_served_whole(server: HttpServer) -> None:
+    etag = ask(server, "/targets/a.walt").headers["etag"]
+    same = ask(server, "/targets/a.walt", Range="bytes=1000-", If_Range=etag)
+    assert (same.status, same.body) == (206, DATA[1000:])
+    changed = ask(server, "/targets/a.walt", Range="bytes=1000-", If_Range='"of-another-day"')
+    assert (changed.status, changed.body) == (200, DATA)
+
+
 @pytest.mark.parametrize(
     "path",
     [
