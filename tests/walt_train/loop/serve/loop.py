@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from walt_train.loop.gate.rules import Rules as GateRules
 from walt_train.loop.publish.repository import Release, Repository
 from walt_train.loop.serve.jobs import Clock, Generation, Jobs, now_us, worker_name
 from walt_train.loop.serve.programs import Programs
-from walt_train.loop.serve.rollout import Rollout
+from walt_train.loop.rollout.engine import RolloutEngine
+from walt_train.loop.serve.rollout import Publishing
+from walt_train.loop.serve.runners.runner import Runner
 from walt_train.loop.serve.steps import Workshop
 from walt_train.loop.serve.triggers.rules import Rules, Threshold
 from walt_train.loop.serve.worker import Worker, WorkerConfig
@@ -121,6 +123,8 @@ class Loop:
     publish_unjudged: bool = False
     clock: Clock = now_us
     tell: Callable[[Sequence[DeviceTopics], Desired], None] | None = None
+    runner: Runner | None = None
+    heavy: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder / "store")
@@ -153,8 +157,10 @@ class Loop:
         jobs = self.jobs(owner or worker_name(), config.lease_s)
         truths = {camera: (folder,) for camera, folder in self.truths.items()}
         judging = Judging(truths, rules=GateRules(gain_points=self.gain), publish_unjudged=self.publish_unjudged)
-        rollout = Rollout(self.repository, self.tell or self._note)
-        workshop = Workshop(self.store, self.home, jobs, programs(), rollout, judging)
+        engine = RolloutEngine(self.store.engine, self.repository, self.tell or self._note)
+        publishing = Publishing(self.repository, engine)
+        at_work = programs() if self.heavy is None else replace(programs(), heavy=self.heavy)
+        workshop = Workshop(self.store, self.home, jobs, at_work, rollout, judging, self.runner)
         return Worker(self.store, jobs, workshop, config)
 
     def _note(self, devices: Sequence[DeviceTopics], desired: Desired) -> None:

@@ -194,8 +194,7 @@ def test_a_step_that_fails_three_times_fails_its_generation_alone(loop: Loop, wi
     assert (bad.state, bad.step(StepName.TRAIN).failures, good.state) == (State.FAILED, 3, State.DONE)
     assert {path.name for path in (Folder.of(loop.home, bad).root / "logs").iterdir()} == {
         "mine-1.log",
-        "composites-1.log",
-        *(f"train-{attempt}.log" for attempt in (1, 2, 3)),
+        *(f"{name}-{attempt}.log" for name in ("composites", "train") for attempt in (1, 2, 3)),
     }
 
 
