@@ -18,7 +18,7 @@ from walt_edge.update.time_floor import RELEASED, TimeFloor
 from walt_edge.update.trust import Trust
 from walt_train.loop.publish.ceremony import Ceremony
 from walt_train.loop.publish.keys import Keys
-from walt_train.loop.publish.repository import Repository
+from walt_train.loop.publish.repository import Release, Repository
 from walt_train.loop.publish.signing import SignedFolder
 
 DAY = timedelta(days=1)
@@ -46,9 +46,12 @@ class Street:
         self.home.begin()
 
     def publish(self, role: Channel = "stable", **script: object) -> Desired:
+        return wish_for(self.publish_release(role, **script))
+
+    def publish_release(self, role: Channel = "stable", **script: object) -> Release:
         self.published += 1
         path = write_scripted(self.folder / "bundle.walt", f"street-{self.published}", **script)
-        return wish_for(self.home.publish(path, role))
+        return self.home.publish(path, role)
 
     def keys_of(self, offline: Path | None = None) -> Ceremony:
         return Ceremony(self.web.folder, self.keys, offline, lambda: self.now)
