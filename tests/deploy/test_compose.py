@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 from sqlalchemy import create_engine, text
@@ -214,7 +214,7 @@ def test_init_makes_bucket_tables_and_certificates_twice(tmp_path: Path, monkeyp
         url, where = postgres.database(), f"s3://made/store?endpoint={blobs.endpoint}&region=us-east-1"
         monkeypatch.setenv("WALT_DATABASE_URL", url)
         monkeypatch.setenv("WALT_BLOB_URL", where)
-        line = [sys.executable, str(FOLDER / "init.py"), *words(SERVICES["init"]["command"])]
+        line = [sys.executable, str(DEPLOY / "pki" / "init.py"), *words(SERVICES["init"]["command"])]
         line[line.index("/var/lib/walt")] = str(tmp_path / "home")
         for _ in range(2):
             ended = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,7 +18,7 @@ from walt_edge.contract.errors import UsageError, WaltError
 from walt_train.loop.store.arguments import BLOBS_VARIABLE, DATABASE_VARIABLE
 from walt_train.loop.store.config import StoreConfig
 
-_THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+_ABSENT = ("404", "NoSuchBucket")
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
     except WaltError as error:
         sys.stderr.write(f"init.py: {error}\n")
         return 1
-    setup = next(path for path in _places("setup.py") if path.is_file())
+    setup = Path(__file__).with_name("setup.py")
     return subprocess.run([sys.executable, str(setup), *sys.argv[1:]], check=False).returncode
 
 
@@ -45,18 +46,24 @@ def make_bucket(config: StoreConfig) -> None:
         "s3", endpoint_url=options.get("endpoint"), region_name=options.get("region")
     )
     try:
-        client.create_bucket(Bucket=bucket)
+        # Asked first: who may use a bucket need not be allowed to make one.
+        if not _is_there(client, bucket):
+            client.create_bucket(Bucket=bucket)
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _THERE:
-            raise UsageError(f"cannot make the bucket {bucket}: {error}; check the keys") from error
+        raise UsageError(f"cannot make the bucket {bucket}: {error}; check the keys, or make it yourself") from error
     except BotoCoreError as error:
         raise UsageError(f"cannot make the bucket {bucket}: {error}; is the server there?") from error
     sys.stdout.write(f"bucket {bucket}\n")
 
 
-def _places(name: str) -> tuple[Path, ...]:
-    here = Path(__file__).resolve().parent
-    return here / name, here.parent / "pki" / name
+def _is_there(client: Any, bucket: str) -> bool:
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _ABSENT:
+            raise
+        return False
+    return True
 
 
 if __name__ == "__main__":
