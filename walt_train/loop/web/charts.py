@@ -181,7 +181,7 @@ def _spoken(title: str, lines: Sequence[Line], unit: str) -> str:
     """What somebody hears who does not see it."""
     told = []
     for line in lines:
-        known = [y for _, y in line.points if y is not None]
+        known = [y for _, y in line.points if y is not None and math.isfinite(y)]
         if known:
             told.append(f"{line.name or title} {_short(min(known))} to {_short(max(known))}, now {_short(known[-1])}")
     return f"{title}{f' ({unit})' if unit else ''}: {'; '.join(told)}"
