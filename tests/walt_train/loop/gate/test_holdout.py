@@ -121,8 +121,9 @@ def test_what_it_says_of_itself_is_frozen_too(tmp_path: Path, changes: dict[str,
 )
 def test_what_cannot_be_frozen(tmp_path: Path, info: dict[str, Any], words: dict[str, Any], message: str) -> None:
     folder = truth(tmp_path / "truth", info)
+    defaults: dict[str, Any] = {"made_us": NOW_US, "devices": ["n/d"], "made_by": "anna"}
     with pytest.raises(HoldoutError, match=message):
-        freeze(folder, **({"made_us": NOW_US, "devices": ["n/d"], "made_by": "anna"} | words))
+        freeze(folder, **defaults | words)
     assert not (folder / FILE_NAME).exists()
 
 

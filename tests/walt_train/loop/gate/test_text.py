@@ -9,10 +9,19 @@ from tests.walt_train.loop.gate.parts import CANDIDATE, CHAMPION, cost, holdout,
 from walt_train.loop.gate.evaluation import GateError
 from walt_train.loop.gate.gate import judge
 from walt_train.loop.gate.text import render
-from walt_train.loop.gate.verdict import Decision, Finding, Kind, Parity, read_verdict, unjudged, write_verdict
+from walt_train.loop.gate.verdict import (
+    Decision,
+    Finding,
+    Kind,
+    Parity,
+    Verdict,
+    read_verdict,
+    unjudged,
+    write_verdict,
+)
 
 
-def verdict(**more: object) -> object:
+def verdict() -> Verdict:
     candidate = msgspec.structs.replace(CANDIDATE, cost=cost(12.5, 60.0))
     parity = Parity(figures={"mask_iou": 0.99}, checkpoint_sha256="1", trained_sha256="1")
     return judge(
@@ -22,7 +31,7 @@ def verdict(**more: object) -> object:
 
 def test_a_report_for_people() -> None:
     found = verdict()
-    lines = render(found).splitlines()  # type: ignore[arg-type]
+    lines = render(found).splitlines()
     assert lines[0].startswith("passed: mask IoU at γ=0.5")
     assert any(line.startswith("  + class person") and "24 objects" in line for line in lines)
     assert any(line.startswith("  street: rendered, from elsewhere, 48 frames, 48 half hidden") for line in lines)
@@ -42,7 +51,7 @@ def test_the_evidence_comes_first() -> None:
 
 def test_a_verdict_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = verdict()
-    write_verdict(tmp_path / "verdict.json", found)  # type: ignore[arg-type]
+    write_verdict(tmp_path / "verdict.json", found)
     assert read_verdict(tmp_path / "verdict.json") == found
 
 
