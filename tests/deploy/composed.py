@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.test_readme import SCRIPTS
+from tests.command_lines import SCRIPTS
 
 _VARIABLE = re.compile(r"\$(\$|\{(\w+)(?::?[-?]([^}]*))?\})")
 
