@@ -7,6 +7,7 @@ import logging
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
@@ -40,6 +41,7 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(StoreError, _unavailable)
     for kind in UNAVAILABLE:
         app.add_exception_handler(kind, _unavailable)
+    app.add_exception_handler(DataError, _cannot_be_kept)
     app.add_exception_handler(WaltError, _our_error)
     app.add_exception_handler(Exception, _bug)
 
@@ -75,6 +77,10 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _our_error(request: Request, error: Exception) -> Response:
     return told(request, 400, str(error))
+
+
+def _cannot_be_kept(request: Request, error: Exception) -> Response:
+    return told(request, 400, "something in the request is more than the store can hold")
 
 
 def _unavailable(request: Request, error: Exception) -> Response:

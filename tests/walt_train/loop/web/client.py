@@ -31,6 +31,19 @@ def site_on(store: Store, **options: Any) -> Site:
     return Site.of(store, **({"passwords": QUICK} | options))
 
 
+@dataclass
+class Clock:
+    """A clock that a test moves; calling it tells microseconds UTC."""
+
+    now_us: int = 1_795_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def pass_(self, seconds: float) -> None:
+        self.now_us += round(seconds * 1e6)
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back; header names are in lower case, of several of one name `headers` has the last."""

@@ -100,6 +100,8 @@ class Gate:
         # The server bounds what it reads before it parses; what came in one piece it has not weighed.
         if sum(len(name) + len(value) for name, value in headers.raw) + len(scope["path"]) > HEAD_BYTES_MAX:
             raise HTTPException(431, f"a request's head is at most {HEAD_BYTES_MAX} bytes")
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            raise HTTPException(400, "an address holds no zero byte")
         # Or a page from elsewhere could reach us in a browser by a name of its own (DNS rebinding).
         if not self._site.settings.serves(_host_of(headers.get("host", ""))):
             raise HTTPException(421, "the dashboard is not served by this name: --name adds one")
@@ -120,6 +122,10 @@ class Gate:
                         raise HTTPException(413, f"at most {settings.body_max_bytes} bytes")
         except TimeoutError as error:
             raise HTTPException(408, "the request did not come whole") from error
+        kind = Headers(scope=scope).get("content-type", "").lower()
+        # What no database takes as text, refused here once for every field of every form.
+        if kind.startswith(_FORMS[0]) and (b"%00" in body or b"\0" in body):
+            raise HTTPException(400, "a form's field holds no zero byte")
         return bytes(body)
 
     async def _check_asker(self, request: Request) -> None:

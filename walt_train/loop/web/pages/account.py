@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from walt_edge.contract.errors import WaltError
 from walt_train.loop.web.access.cookies import THEME, THEMES, set_cookie
-from walt_train.loop.web.access.guard import SignedIn, audit
+from walt_train.loop.web.access.guard import SignedIn, Viewer, audit
 from walt_train.loop.web.access.person import Person
 from walt_train.loop.web.access.tokens import DAYS_MAX, SCOPES
 from walt_train.loop.web.pages.login import counted_against, enter, own
@@ -109,7 +109,7 @@ def set_theme(
 
 
 @router.get("/help")
-def help_page(request: Request, person: SignedIn) -> Response:
+def help_page(request: Request, person: Viewer) -> Response:
     """The keys, the roles, and what programs can do."""
     scheme, host = request.scope["scheme"], request.headers["host"]
     return render(request, "help.html", base=f"{scheme}://{host}/")

@@ -38,7 +38,7 @@ _REMEDIES: Final = {
 
 def wants_page(request: Request) -> bool:
     """Whether a browser asks for something to read, rather than a program for an answer."""
-    return not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", "text/html")
+    return not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", "")
 
 
 def error_page(request: Request, error: HTTPException | StarletteHTTPException) -> Response:
