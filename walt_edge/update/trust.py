@@ -50,7 +50,8 @@ _SIGNERS: dict[Channel, tuple[str, ...]] = {"canary": ("stable", "canary"), "sta
 _WHAT_IS_WRONG: tuple[tuple[type[Exception], str], ...] = (
     (
         ExpiredMetadataError,
-        "expired: home must sign anew (walt-loop publish --refresh), or this device's clock is wrong",
+        "expired: home must sign anew (walt-loop publish --refresh; root and targets: walt-loop keys renew), "
+        "or this device's clock is wrong",
     ),
     (BadVersionNumberError, "older than what this device has seen, or mixed up"),
     (UnsignedMetadataError, "not signed with the keys that this device trusts"),

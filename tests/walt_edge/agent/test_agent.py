@@ -158,12 +158,14 @@ def test_what_home_offers_and_what_a_crop_costs_are_on_the_page(tmp_path: Path) 
         release = station.publish(write_scripted(tmp_path / "bundle.walt"))
         words = ["--rtsp", camera.url, "--broker", broker.address, "--home", tmp_path / "home", "--site", "plaza"]
         words += ["--updates", web.url, "--trust", web.folder / "root.json", "--set", "selection.hour_mb=7"]
+        words += ["--channel", "stable"]
         with Watching(tmp_path / "log", *words, "--set", "web.port=0") as agent:
             first = agent.metrics()
             assert first["walt_edge_update_state", "active"] == 1
             assert first["walt_edge_update_attempts_total",] == 0
             wait_for(lambda: home.on("info"), PATIENCE_S, "for the device's name")
             _, _, site, device, _ = home.on("info")[-1].topic.split("/")
+            assert msgspec.json.decode(home.on("info")[-1].payload, type=Info).channel == "stable"
             home.publish(DeviceTopics(site, device).desired, encode_json(wish_for(release)))
             wait_for(lambda: agent.metrics()["walt_edge_update_state", "refused"] == 1, PATIENCE_S)
             told = agent.metrics()

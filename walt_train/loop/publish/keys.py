@@ -129,7 +129,7 @@ class Keys:
         """What mends that a key is not at hand: words for people."""
         if role in OFFLINE:
             return "walt-loop keys renew --offline DIR, with the folder to which it was moved"
-        return "give the repository's own --keys"
+        return f"give the repository's own --keys, or, if it is lost, walt-loop keys rotate {role}"
 
     def _paths(self, role: str, which: str = "") -> list[Path]:
         folders = [self.folder, *([self.offline] if self.offline is not None and role in OFFLINE else [])]

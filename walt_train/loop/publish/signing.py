@@ -38,6 +38,7 @@ RESTORED: Final = ".restored"
 """Lies in a repository that was restored from a copy: devices may know of newer metadata than it has. Empty: of every
 role; else it names the roles of which that still holds."""
 _LEAP = 1000
+_KEPT = 20
 _SIGNED_AT = "signed_at"
 _RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 _VERSIONED = (*LISTS, "snapshot", "timestamp")
@@ -243,6 +244,7 @@ class SignedFolder:
             state.expires[role] = now + LIFE[role]
         self._sign_snapshot(state, now, signers)
         self._note_leaps(leaping - {"root", "snapshot", "timestamp"})
+        self._prune(state)
         state.changed, state.signed_at = set(), now
 
     def _sign_list(self, role: str, state: State, now: datetime, signers: Collection[CryptoSigner]) -> None:
@@ -275,6 +277,14 @@ class SignedFolder:
             write_whole(path, " ".join(sorted(left)).encode())
         else:
             path.unlink(missing_ok=True)
+
+    def _prune(self, state: State) -> None:
+        """Removes what was replaced so long ago that nobody is in the middle of reading it; every root stays."""
+        for role in (*LISTS, "snapshot"):
+            for path in self.metadata.glob(f"*.{role}.json"):
+                version = path.name.partition(".")[0]
+                if version.isdecimal() and int(version) <= state.versions[role] - _KEPT:
+                    path.unlink(missing_ok=True)
 
     def warnings(self, state: State) -> list[str]:
         """What a person must bring a key for, one line each."""

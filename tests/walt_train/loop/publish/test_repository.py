@@ -256,3 +256,15 @@ def test_a_restored_repository_goes_on_above_what_devices_may_know(tmp_path: Pat
     (tmp_path / "served/.restored").touch()
     assert home.keep()
     assert not home.keep()
+
+
+def test_metadata_that_nobody_reads_any_more_goes_and_every_root_stays(tmp_path: Path) -> None:
+    home = repository(tmp_path)
+    home.publish(bundle(tmp_path, 1))
+    for _ in range(25):
+        home.refresh()
+    left = [path.name for path in (tmp_path / "served/metadata").iterdir()]
+    assert "1.root.json" in left
+    for role in (*LISTS, "snapshot"):
+        assert sorted(int(name.split(".")[0]) for name in left if name.endswith(f"{role}.json")) == list(range(7, 27))
+    assert home.newest() is not None
