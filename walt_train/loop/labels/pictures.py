@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import atexit
 import functools
-import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import cv2
@@ -51,15 +49,15 @@ class Pictures(Closing):
     """
 
     def __init__(self, decoders: int = _DECODERS, cache_bytes: int = _CACHE_BYTES) -> None:
-        self._decoders = [ConfinedDecoder() for _ in range(decoders)]
-        # The one used last is taken first: the others begin only when several pictures are wanted at once.
-        self._free: queue.LifoQueue[ConfinedDecoder] = queue.LifoQueue()
-        for decoder in self._decoders:
-            self._free.put(decoder)
+        # A decoder ends with the thread that began it: these stay, a server's own come and go.
+        self._workers = ThreadPoolExecutor(decoders, thread_name_prefix="decoder")
+        self._own = threading.local()
+        self._decoders: list[ConfinedDecoder] = []
         self._cache = _Cache(cache_bytes)
 
     def close(self) -> None:
         """Ends the decoders."""
+        self._workers.shutdown()
         for decoder in self._decoders:
             decoder.close()
 
@@ -141,17 +139,15 @@ class Pictures(Closing):
         return np.full((height, width, 3), _GREY, dtype=np.uint8)
 
     def _decoded(self, envelope: Envelope) -> Image:
-        with self._decoder() as decoder:
-            # What came back belongs to the pipe's buffer, which nobody may write.
-            return decoder.decode(envelope.image, envelope.image_wh).copy()
+        return self._workers.submit(self._decode, envelope).result()
 
-    @contextmanager
-    def _decoder(self) -> Iterator[ConfinedDecoder]:
-        decoder = self._free.get()
-        try:
-            yield decoder
-        finally:
-            self._free.put(decoder)
+    def _decode(self, envelope: Envelope) -> Image:
+        decoder: ConfinedDecoder | None = getattr(self._own, "decoder", None)
+        if decoder is None:
+            decoder = self._own.decoder = ConfinedDecoder()
+            self._decoders.append(decoder)
+        # What came back belongs to the pipe's buffer, which nobody may write.
+        return decoder.decode(envelope.image, envelope.image_wh).copy()
 
 
 @functools.cache

@@ -26,6 +26,7 @@ export class Board {
     this.drawing = drawing;
     this.onpen = onpen;
     this.layer = made("g", {}, svg);
+    svg.style.aspectRatio = drawing.size.join("/");
     this.fit();
     svg.addEventListener("pointerdown", (event) => this.#down(event));
     svg.addEventListener("pointermove", (event) => this.#move(event));
