@@ -28,7 +28,15 @@ class Reports:
         """The release that the last report speaks of; None before the first."""
         return self._last.desired if self._last else None
 
-    def report(self, state: State, running: Desired | None, wish: Desired | None, reason: str = "") -> None:
+    def report(
+        self,
+        state: State,
+        running: Desired | None,
+        wish: Desired | None,
+        reason: str = "",
+        *,
+        postponed: bool = False,
+    ) -> None:
         """Reports a state if it is another than before.
 
         Args:
@@ -36,6 +44,7 @@ class Reports:
             running: What runs.
             wish: What was wished for.
             reason: Why it is so; brought to one line.
+            postponed: Whether what is refused now is tried again.
         """
         reported = Reported(
             release=running.release if running else 0,
@@ -43,6 +52,7 @@ class Reports:
             state=state,
             desired=wish.release if wish else 0,
             reason=" ".join(reason.split())[:_MAX_REASON],
+            postponed=postponed,
         )
         if reported != self._last:
             self._last = reported

@@ -255,6 +255,22 @@ class Slots:
             self._write(msgspec.structs.replace(self._state, active=next(proven, None), slots=kept))
             self._sweep()
 
+    def stand_down(self, wish: Desired) -> None:
+        """Gives up everything of home's, since home wants nothing up to `wish.release` to run here.
+
+        Raises:
+            RefusedError: Something newer than that was committed: the wish is an old one.
+            NotNowError: The disk fails.
+        """
+        highest = self._state.highest
+        if highest is not None and highest.release > wish.release:
+            raise RefusedError(f"release {highest.release} was committed here, and the wish is of {wish.release}")
+        rolled_back = self._state.rolled_back
+        with self._writing():
+            if self._state.slots or self._state.trial is not None:
+                self._write(State(highest=highest, rolled_back=rolled_back))
+            self._sweep()
+
     def drop_candidate(self) -> None:
         """Removes what was not taken, and notes that its trial was survived."""
         with contextlib.suppress(OSError):

@@ -72,7 +72,7 @@ class ModelUpdater:
         options = self.settings
         self._network = Backoff(options.network_min_s, options.network_max_s, self.chance)
         self._home = Backoff(options.home_min_s, options.home_max_s, self.chance)
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._asked: Desired | None = None
         self._wish: Desired | None = None
         self._fitted: Fitted | None = None
@@ -112,7 +112,7 @@ class ModelUpdater:
     def stop(self) -> None:
         """Ends the thread; an update on its way is given up."""
         self._stopping.set()
-        self._inbox.put(_nothing)
+        self._inbox.put(self._stopping.is_set)  # wakes the thread
         self._thread.join(_GOODBYE_S)
         if not self._thread.is_alive():
             self.slots.end_well()
@@ -165,6 +165,7 @@ class ModelUpdater:
 
     def _take_up(self, wish: Desired | None) -> None:
         self._wish, self._due_s = wish, None
+        self.source.want(wish)
         self._network.reset()
         self._home.reset()
         self._attempt()
@@ -182,16 +183,20 @@ class ModelUpdater:
             self._refuse(wish, str(error))
         except UpdateError as error:
             backoff = self._network if isinstance(error, UnreachableError) else self._home
-            pause_s = backoff.next_s()
-            self._due_s = time.monotonic() + pause_s
+            self._due_s = time.monotonic() + (pause_s := backoff.next_s())
             self.stats.postponed += 1
             LOG.warning("release %d is not taken now, next attempt in %.0f s: %s", wish.release, pause_s, error)
-            self._report("refused", wish, str(error))
+            self._report("refused", wish, str(error), postponed=True)
         finally:
             self.slots.drop_candidate()
 
     def _fulfil(self, wish: Desired) -> None:
-        if wish != self.running:
+        if wish.is_nothing:
+            # Home wants nothing of its own to run here: back to the packaged model, or to none.
+            self.slots.stand_down(wish)
+            self._probation = None
+            self._fall_to_committed()
+        elif wish != self.running:
             self.stats.attempts += 1
             self.slots.check(wish)
             if self._reports.desired != wish.release:
@@ -391,9 +396,5 @@ class ModelUpdater:
         self._keep_time()
         return self._stopping.is_set() or not self._inbox.empty()
 
-    def _report(self, state: State, wish: Desired | None, reason: str = "") -> None:
-        self._reports.report(state, self.running, wish, reason)
-
-
-def _nothing() -> None:
-    """Wakes the thread."""
+    def _report(self, state: State, wish: Desired | None, reason: str = "", *, postponed: bool = False) -> None:
+        self._reports.report(state, self.running, wish, reason, postponed=postponed)

@@ -46,6 +46,13 @@ SCRIPT = Script(
             example="walt-loop fleet --store ./store",
         ),
         Command(
+            "rollout",
+            "which releases are on their way to whom; begin, pause, abort one",
+            module="walt_train.loop.commands.rollout",
+            extra="loop",
+            example="walt-loop rollout start ./model.walt --all --canary 5 --store ./store --home ./loop",
+        ),
+        Command(
             "trace",
             "what a crop, model or release was made of, and where it runs",
             module="walt_train.loop.commands.trace",

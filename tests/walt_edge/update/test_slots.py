@@ -134,6 +134,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         ([1], lambda slots: slots.fall_back(), {1, 0}),
         ([1, 2], lambda slots: slots.refuse(wish(3), "no"), {2}),
         ([1, 2], lambda slots: slots.begin_trial(wish(3)), {2}),
+        ([1, 2], lambda slots: slots.stand_down(Desired.nothing(2)), {2, 0}),
     ],
 )
 def test_killed_at_any_moment_it_is_usable(
@@ -157,3 +158,25 @@ def test_killed_at_any_moment_it_is_usable(
         commit(slots, 9)
         assert active(Slots(folder)) == 9
     assert seen == allowed
+
+
+def test_what_home_wants_gone_is_gone_and_stays_so(tmp_path: Path) -> None:
+    slots = Slots(tmp_path)
+    for release in (1, 2):
+        commit(slots, release)
+    slots.stand_down(Desired.nothing(2))
+    slots.stand_down(Desired.nothing(2))
+    again = Slots(tmp_path)
+    assert (active(again), bundles(tmp_path)) == (0, 0)
+    with pytest.raises(RefusedError, match="not above 2"):
+        again.check(wish(1))
+    again.check(wish(3))
+
+
+def test_an_old_wish_for_nothing_is_refused(tmp_path: Path) -> None:
+    slots = Slots(tmp_path)
+    for release in (1, 2):
+        commit(slots, release)
+    with pytest.raises(RefusedError, match="release 2 was committed here"):
+        slots.stand_down(Desired.nothing(1))
+    assert active(slots) == 2

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -15,12 +16,13 @@ from unittest import mock
 import pytest
 
 from tests.fakes.models import load_scripted
-from tests.updates import HASTY, Station, change_byte, frozen, running_station
+from tests.updates import HASTY, PATIENT, Station, change_byte, frozen, running_station
 from tests.waiting import wait_for
 from tests.web import dripping, failing
 from walt_edge.contract.errors import UsageError
-from walt_edge.contract.messages import Reported
+from walt_edge.contract.messages import Desired, Reported
 from walt_edge.update.holder import Model
+from walt_edge.update.probation import ProbationRules
 from walt_edge.update.trust import Trust
 from walt_train.loop.publish.repository import Repository
 
@@ -132,7 +134,7 @@ def test_a_root_is_followed_by_its_own_chain_and_not_by_a_flag(
 ) -> None:
     agent = station.agent
     agent.take(station.first)
-    later = Repository(station.web.folder, station.folder / "keys", lambda: datetime.now(UTC) + timedelta(days=200))
+    later = Repository(station.web.folder, station.folder / "keys", lambda: datetime.now(UTC) + timedelta(days=400))
     agent.take(station.publish(later))
     assert station.served("2.root.json").exists()
     shutil.copy(station.web.folder / "root.json", station.folder / "root.json")
@@ -317,3 +319,39 @@ def test_what_cannot_be_trusted_is_told_at_the_start(
     with pytest.raises(UsageError, match=line) as raised:
         Trust(folder / "new", url, folder / root if root else None, folder / ca if ca else None)
     assert "\n" not in str(raised.value)
+
+
+def test_what_home_takes_back_for_nothing_goes_at_once_and_does_not_come_again(station: Station) -> None:
+    """A device that had none of home's before a bad release has none after it, over restarts, and takes the next."""
+    agent = station.agent
+    agent.take(station.first)
+    nothing = Desired.nothing(station.first.release)
+    agent.updater.desire(nothing)
+    wait_for(lambda: agent.answers() == 0 and agent.told[-1].release == 0)
+    assert (agent.told[-1].state, agent.told[-1].sha256, agent.told[-1].desired) == ("active", "", 1)
+    agent.restart()
+    assert agent.answers() == 0
+    assert agent.take(nothing).release == 0
+    second = station.publish()
+    assert agent.take(second).release == 2
+    agent.updater.desire(nothing)
+    late = agent.wait_for("refused", 1)
+    assert (late.release, agent.answers()) == (2, 2)
+
+
+def test_what_is_on_probation_is_taken_back_too(station: Station) -> None:
+    agent = station.agent
+    agent.updater.stop()
+    agent.settings = replace(PATIENT, probation=ProbationRules(seconds=600, frames=10_000))
+    agent.begin()
+    agent.updater.desire(station.first)
+    agent.wait_for("updating", 1, "on probation")
+    assert agent.take(Desired.nothing(1)).release == 0
+    assert not agent.updater.is_on_probation
+
+
+def test_a_failing_network_says_nothing_of_the_release(station: Station) -> None:
+    agent = station.agent
+    station.served(f"*{station.first.target}").unlink()
+    agent.updater.desire(station.first)
+    assert agent.wait_for("refused", 1).postponed

@@ -22,11 +22,13 @@ from walt_train.loop.gate.rules import Rules as GateRules
 from walt_train.loop.lineage.carry import Hands
 from walt_train.loop.publish.files import BusyError
 from walt_train.loop.publish.repository import Repository
+from walt_train.loop.rollout.driving import Driving
+from walt_train.loop.rollout.engine import RolloutEngine
 from walt_train.loop.serve.duties import Duties, duties_of
 from walt_train.loop.serve.http import HttpConfig, HttpServer, make_app, parse_listen
 from walt_train.loop.serve.jobs import Jobs, now_us, worker_name
 from walt_train.loop.serve.programs import Programs
-from walt_train.loop.serve.rollout import Rollout, by_mqtt
+from walt_train.loop.serve.rollout import Publishing, by_mqtt
 from walt_train.loop.serve.runners.ray import RayRunner
 from walt_train.loop.serve.steps import Workshop
 from walt_train.loop.serve.tidy import LOG_DAYS
@@ -71,6 +73,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="job server of a Ray cluster that shares --home, http://HEAD:8265: trains and exports there",
     )
+    add("--ray-token", type=Path, metavar="FILE", help="that cluster's token, where it asks for one")
     add(
         "--log-days",
         type=float,
@@ -126,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     judging = _judging(args)
     policy = policy_of(args.keep_days, args.keep_gb)
     programs = Programs.installed(args.gpus)
-    runner = RayRunner(args.ray, home, args.gpus) if args.ray else None
+    runner = RayRunner(args.ray, home, args.gpus, token_file=args.ray_token) if args.ray else None
     broker = broker_config(args, HOME)
     host, port = parse_listen(args.http)
     http = HttpConfig(host=host, port=port, tls_cert=args.tls_cert, tls_key=args.tls_key)
@@ -139,10 +142,11 @@ def run(args: argparse.Namespace) -> int:
         for failed in jobs.reopen() if args.retry_failed else ():
             LOGGER.info("%s goes on; it had failed: %s", failed.title, failed.reason)
         tell = by_mqtt(broker)
-        rollout, hands = Rollout(repository, tell), Hands(store, jobs, home, repository, tell)
+        rollouts = RolloutEngine(store.engine, repository, tell)
+        publishing, hands = Publishing(repository, rollouts), Hands(store, jobs, home, repository, tell)
         at_work = programs if runner is None else programs.elsewhere()
-        workshop = Workshop(store, home, jobs, at_work, rollout, judging, runner)
-        worker = Worker(store, jobs, workshop, _config(args, home), keep=rollout.keep)
+        workshop = Workshop(store, home, jobs, at_work, publishing, judging, runner)
+        worker = Worker(store, jobs, workshop, _config(args, home), keep=publishing.keep)
 
         def stop(signum: int, frame: FrameType | None) -> None:
             worker.stop()
@@ -151,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
             signal.signal(signal.SIGTERM, stop)
             signal.signal(signal.SIGINT, stop)
             _announce(server.url, host, args.tls_cert)
-            with Duties(duties_of(hands, policy, runner, args.log_days)):
+            with Driving(rollouts), Duties(duties_of(hands, policy, runner, args.log_days)):
                 worker.run()
     return 0
 

@@ -149,15 +149,19 @@ class RolloutEngine:
         """Begins once no older rollout has one of its devices; one that waits in vain for devices makes room."""
         with self._writing() as connection:
             older_ones = blocking(connection, rollout)
-            for older in [one for one in older_ones if makes_room(connection, one, rollout.id)]:
+            for older in [one for one in older_ones if makes_room(connection, one, rollout)]:
                 text = f"superseded by rollout {rollout.id}"
-                self._change(connection, older, State.PAUSED, "superseded", text, state=State.SUPERSEDED, ended=True)
+                self._supersede(connection, older, text)
                 older_ones.remove(older)
             if older_ones:
                 return
             now = self._clock()
             self._change(connection, rollout.id, State.WAITING, "began", "", state=State.RUNNING, stage_us=now)
         self._go_on(self.rollouts.read(rollout.id))
+
+    def _supersede(self, connection: Connection, older: int, text: str) -> None:
+        found = State(connection.execute(select(rollouts.c.state).where(rollouts.c.id == older)).scalar_one())
+        self._change(connection, older, found, "superseded", text, state=State.SUPERSEDED, ended=True)
 
     # Going on
 

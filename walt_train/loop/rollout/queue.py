@@ -27,14 +27,22 @@ def blocking(connection: Connection, rollout: Rollout) -> list[int]:
     return sorted(connection.scalars(query))
 
 
-def makes_room(connection: Connection, older: int, newer: int) -> bool:
-    """Whether it was paused because its devices did not answer in time, and the newer one is for all whom it told."""
-    state = connection.scalar(select(rollouts.c.state).where(rollouts.c.id == older))
-    if state != State.PAUSED.value or older > newer or last_event(connection, older) != "patience":
+def makes_room(connection: Connection, older: int, newer: Rollout) -> bool:
+    """Whether an older rollout ends for a newer one, which is for everybody whom it told.
+
+    It does if its devices did not answer in time, or if the newer is of the same camera's next generation: what had
+    to beat the older one need not wait until that is proven.
+    """
+    row = connection.execute(select(rollouts).where(rollouts.c.id == older)).one()
+    has_failed = row.state == State.PAUSED.value and last_event(connection, older) == "patience"
+    is_beaten = (
+        row.state == State.RUNNING.value and row.camera == newer.camera and 0 < row.generation < newer.generation
+    )
+    if older > newer.id or not (has_failed or is_beaten):
         return False
     touched = (rollout_members.c.rollout == older) & rollout_members.c.touched_us.is_not(None)
     told = connection.execute(select(rollout_members.c.site, rollout_members.c.device).where(touched)).all()
-    mine = (rollout_members.c.rollout == newer) & rollout_members.c.outside.is_(False)
+    mine = (rollout_members.c.rollout == newer.id) & rollout_members.c.outside.is_(False)
     ours = connection.execute(select(rollout_members.c.site, rollout_members.c.device).where(mine)).all()
     return set(map(tuple, told)) <= set(map(tuple, ours))
 

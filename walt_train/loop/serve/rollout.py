@@ -1,70 +1,76 @@
-"""Publishing a generation: a signed release, and the wish that the camera's devices take it."""
+"""Publishing a generation: a signed release, and the rollout that brings it to the camera's devices."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from walt_edge.contract.bundle import Bundle
 from walt_edge.contract.errors import WaltError
-from walt_edge.contract.messages import Desired
 from walt_edge.contract.topics import DeviceTopics
 from walt_train.loop.broker.connection import BrokerConfig
 from walt_train.loop.publish.desired import set_desired
 from walt_train.loop.publish.files import BusyError
 from walt_train.loop.publish.repository import Release, Repository
+from walt_train.loop.publish.roles import Channel
+from walt_train.loop.rollout.engine import RolloutEngine, Tell
+from walt_train.loop.serve.jobs import Generation
 
 LOGGER = logging.getLogger(__name__)
 _LOOK_EVERY_S = 3600.0
 _PATIENCE_S = 120.0
 _BUSY_S = 0.2
 
-Tell = Callable[[Sequence[DeviceTopics], Desired], None]
-"""Makes devices know what they are to run; may be repeated."""
-
 
 class Publisher(Protocol):
     """What the last step needs."""
 
-    def publish(self, bundle: Path, devices: Sequence[DeviceTopics]) -> Release:
-        """Releases a bundle and tells the devices; repeated, it gives the release that was made before."""
+    def publish(self, bundle: Path, devices: Sequence[DeviceTopics], generation: Generation) -> Release:
+        """Releases a bundle and begins its rollout; repeated, it gives the release that was made before."""
 
 
-class Rollout:
-    """Publishes in a TUF repository and tells by MQTT.
+class Publishing:
+    """Publishes in a TUF repository, and begins the rollout of what was published.
 
     Args:
         repository: Where releases are signed.
-        tell: How devices learn of one.
+        engine: Drives the rollout; its first devices are told at once.
     """
 
-    def __init__(self, repository: Repository, tell: Tell) -> None:
+    def __init__(self, repository: Repository, engine: RolloutEngine) -> None:
         self._repository = repository
-        self._tell = tell
+        self._engine = engine
         self._look_s = 0.0
 
-    def publish(self, bundle: Path, devices: Sequence[DeviceTopics]) -> Release:
-        """Releases a bundle once, whatever became of the last attempt, and tells the devices.
+    def publish(self, bundle: Path, devices: Sequence[DeviceTopics], generation: Generation) -> Release:
+        """Releases a bundle once, whatever became of the last attempt, and creates its rollout.
+
+        Signed by `canary`: the rollout has `stable` sign it too before it goes beyond its first devices.
 
         Raises:
             BundleError: It is no bundle.
             PublishError, KeysError, BusyError: The repository cannot be written, or is held for minutes.
-            BrokerError: The release stands, and the devices do not know of it: try again.
+            RolloutError, StoreWriteError: The release stands, and has no rollout: try again.
         """
+        checked = Bundle.read(bundle)
         # Another camera's release may have come after ours, so the newest one does not tell whether ours is there.
-        release = self._repository.find(Bundle.read(bundle).sha256) or self._publish(bundle)
+        release = self._repository.find(checked.sha256) or self._publish(bundle, "canary" if devices else "stable")
         if devices:
-            self._tell(devices, Desired(release=release.number, target=release.target, sha256=release.sha256))
+            name = f"{checked.manifest.name} ({generation.title})"
+            self._engine.rollouts.create(
+                release, devices, "walt-loop serve", name=name, camera=generation.camera, generation=generation.number
+            )
+            self._engine.step()
         return release
 
-    def _publish(self, bundle: Path) -> Release:
+    def _publish(self, bundle: Path, role: Channel) -> Release:
         give_up_s = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                return self._repository.publish(bundle)
+                return self._repository.publish(bundle, role)
             except BusyError:
                 # Another camera's release takes a moment and is no failure of ours.
                 if time.monotonic() > give_up_s:

@@ -216,10 +216,11 @@ class Workshop:
         devices = devices_of(self._store.engine, run.generation.camera)
         # A worker that lost its lease while it slept must not release what another one is releasing.
         self._jobs.renew(run.generation)
-        release = self._publisher.publish(run.folder.bundle, devices)
+        release = self._publisher.publish(run.folder.bundle, devices, run.generation)
         names = [f"{device.site}/{device.device}" for device in devices]
         result = {"release": release.number, "target": release.target, "sha256": release.sha256, "devices": names}
-        record = published(run.maker, release.sha256, release.number, release.target, devices)
+        # The rollout notes whom it tells, when it does.
+        record = published(run.maker, release.sha256, release.number, release.target, ())
         return Outcome(result, f"release {release.number} for {', '.join(names)[:200]}", record)
 
 

@@ -19,7 +19,6 @@ from walt_edge.contract.messages import (
     CONTENT_TYPE_ENVELOPE,
     CONTENT_TYPE_JSON,
     Ack,
-    Desired,
     EnvelopeError,
     Info,
     Reported,
@@ -31,12 +30,14 @@ from walt_edge.contract.messages import (
     encode_json,
 )
 from walt_edge.contract.topics import DeviceTopics, Kind
+from walt_train.loop.simulate.agent import Agent, Pace
 from walt_train.loop.simulate.crops import CropMaker, camera_of
 from walt_train.loop.simulate.ledger import Ledger
 from walt_train.loop.simulate.participant import Participant, Shore, Will, named
 from walt_train.loop.simulate.window import Window
 
 _NO_MATCHING_SUBSCRIBERS = 0x10
+_AT_ONCE = Pace()
 _INFO = Info(version="simulated", camera="", machine="simulated", python="", anonymiser="1 faces=head-only")
 
 
@@ -51,8 +52,10 @@ class Device(Participant):
         ledger: The fleet's books.
         boot_id: Written in everything it says.
         chance: Source of jitter.
+        pace: How long it takes with releases.
 
     Attributes:
+        agent: What it does with releases.
         status_sent: Statuses it has published.
         telemetry_sent: Telemetry messages it has published.
         said: Its last status.
@@ -67,6 +70,7 @@ class Device(Participant):
         ledger: Ledger,
         boot_id: str,
         chance: random.Random,
+        pace: Pace = _AT_ONCE,
     ) -> None:
         will = Will(topics.status, encode_json(Status(state="offline", boot_id=boot_id)))
         super().__init__(shore, topics.device, tls, will, chance)
@@ -85,8 +89,9 @@ class Device(Participant):
         self._id_by_mid: dict[int, str] = {}
         self._reported: Reported | None = None
         self._goodbye: int | None = None
-        self._born_s = time.monotonic()
-        self._telemetry_at_s = self._born_s + chance.uniform(0.0, shore.times.telemetry_s)
+        now_s = time.monotonic()
+        self.agent = Agent(pace, random.Random(chance.getrandbits(64)), self._note_report, now_s)
+        self._telemetry_at_s = now_s + chance.uniform(0.0, shore.times.telemetry_s)
 
     @property
     def pending(self) -> int:
@@ -141,7 +146,7 @@ class Device(Participant):
         payload = bytes(message.payload)
         try:
             if message.topic == self.topics.desired:
-                self._take_wish(decode_desired(payload) if payload else None)
+                self.agent.desire(decode_desired(payload) if payload else None, time.monotonic())
             elif message.topic != self.topics.resend:  # It keeps nothing that home has had.
                 self._take_ack(message.topic.rsplit("/", 1)[1], decode_ack(payload))
         except EnvelopeError:
@@ -152,6 +157,8 @@ class Device(Participant):
         super().tick(now_s)
         if self.leaving:
             return  # Its last word is its last.
+        if self.agent.tick(now_s):
+            self.cut("the agent ended")
         if now_s >= self._telemetry_at_s:
             self._telemetry_at_s = now_s + self.shore.times.telemetry_s * self._chance.uniform(0.75, 1.25)
             self._send_telemetry(now_s)
@@ -187,11 +194,9 @@ class Device(Participant):
         self._ledger.settle(id_, ack.state, flight.first_sent_s, now_s)
         self._pump(now_s)
 
-    def _take_wish(self, wish: Desired | None) -> None:
-        """It runs at once whatever home wishes."""
-        if wish is not None:
-            self._reported = Reported(release=wish.release, sha256=wish.sha256, state="active", desired=wish.release)
-            self._report()
+    def _note_report(self, reported: Reported) -> None:
+        self._reported = reported
+        self._report()
 
     def _report(self) -> None:
         if self._reported is not None:
@@ -215,25 +220,31 @@ class Device(Participant):
             self.telemetry_sent += 1
 
     def _telemetry(self, now_s: float) -> Telemetry:
-        uptime_s = now_s - self._born_s
-        frames = int(uptime_s * 15)
+        agent = self.agent
+        agent.see(now_s)
+        counts, infer_ms = agent.counts, agent.infer_ms
         acked = self._made - len(self._waiting)
         return Telemetry(
             boot_id=self._boot_id,
             utc_us=time.time_ns() // 1000,
-            uptime_s=uptime_s,
-            frames_received=frames,
-            frames_processed=frames,
+            uptime_s=now_s - agent.born_s,
+            frames_received=int(counts.frames),
+            frames_processed=int(counts.frames),
             frames_skipped=0,
             frame_age_ms_p50=100.0,
             frame_age_ms_p99=300.0,
-            step_ms_p50=40.0,
-            step_ms_p99=90.0,
+            step_ms_p50=infer_ms,
+            step_ms_p99=50.0 + infer_ms,
             camera_reconnects=0,
             anonymiser_failures=0,
-            objects_seen=10 * self._made,
-            crops_chosen=self._made,
+            objects_seen=int(counts.objects),
+            crops_chosen=int(counts.crops),
             rejected_by_reason={"small": self._made, "border": self._made},
             spool=SpoolCounts(accepted=self._made, acked=acked, depth=len(self._waiting)),
             camera=camera_of(self.topics),
+            model_release=agent.running.release if agent.running else 0,
+            infer_ms_p50=infer_ms,
+            looks=int(counts.looks),
+            scored=int(counts.scored),
+            score_milli=int(counts.score_milli),
         )

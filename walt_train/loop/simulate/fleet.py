@@ -19,6 +19,7 @@ from functools import partial
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.messages import AckState
 from walt_edge.contract.topics import DeviceTopics
+from walt_train.loop.simulate.agent import Pace
 from walt_train.loop.simulate.credentials import Credentials
 from walt_train.loop.simulate.crops import CropMaker
 from walt_train.loop.simulate.device import Device
@@ -59,6 +60,7 @@ class Story:
         patience_s: How long to wait for all to connect, and at the end for home's answers.
         site: All devices' site; its name is the beginning of theirs.
         times: Times and limits of a device.
+        pace: How long a device takes with releases.
         seed: Of everything that is drawn.
     """
 
@@ -76,6 +78,7 @@ class Story:
     patience_s: float = 120.0
     site: str = "sim"
     times: Times = field(default_factory=Times)
+    pace: Pace = field(default_factory=Pace)
     seed: int = 1
 
     @property
@@ -179,7 +182,9 @@ class Fleet:
         for number, name in enumerate(story.names):
             self._tell("making certificates", number, story.devices)
             topics = DeviceTopics(story.site, name)
-            device = Device(shore, topics, self._credentials(topics), self._maker, self.ledger, self.boot_id, own())
+            device = Device(
+                shore, topics, self._credentials(topics), self._maker, self.ledger, self.boot_id, own(), story.pace
+            )
             self._devices.append(device)
         for name in story.hostile_names:
             topics, victim = DeviceTopics(story.site, name), chance.choice(self._devices).topics

@@ -27,9 +27,9 @@ from walt_edge.contract.topics import DeviceTopics, Kind
 from walt_train.loop.gate.judging import Judging
 from walt_train.loop.gate.rules import Rules as GateRules
 from walt_train.loop.publish.repository import Release, Repository
+from walt_train.loop.rollout.engine import RolloutEngine
 from walt_train.loop.serve.jobs import Clock, Generation, Jobs, now_us, worker_name
 from walt_train.loop.serve.programs import Programs
-from walt_train.loop.rollout.engine import RolloutEngine
 from walt_train.loop.serve.rollout import Publishing
 from walt_train.loop.serve.runners.runner import Runner
 from walt_train.loop.serve.steps import Workshop
@@ -157,10 +157,10 @@ class Loop:
         jobs = self.jobs(owner or worker_name(), config.lease_s)
         truths = {camera: (folder,) for camera, folder in self.truths.items()}
         judging = Judging(truths, rules=GateRules(gain_points=self.gain), publish_unjudged=self.publish_unjudged)
-        engine = RolloutEngine(self.store.engine, self.repository, self.tell or self._note)
+        engine = RolloutEngine(self.store.engine, self.repository, self.tell or self._note, owner="loop")
         publishing = Publishing(self.repository, engine)
         at_work = programs() if self.heavy is None else replace(programs(), heavy=self.heavy)
-        workshop = Workshop(self.store, self.home, jobs, at_work, rollout, judging, self.runner)
+        workshop = Workshop(self.store, self.home, jobs, at_work, publishing, judging, self.runner)
         return Worker(self.store, jobs, workshop, config)
 
     def _note(self, devices: Sequence[DeviceTopics], desired: Desired) -> None:

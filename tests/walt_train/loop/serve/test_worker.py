@@ -26,6 +26,8 @@ from walt_train.loop.children import Station
 from walt_train.loop.gate.judging import Judging
 from walt_train.loop.gate.verdict import Decision, Verdict
 from walt_train.loop.publish.files import BusyError
+from walt_train.loop.publish.roles import Channel
+from walt_train.loop.rollout.engine import RolloutEngine
 from walt_train.loop.serve.attempt import Watch
 from walt_train.loop.serve.folder import Folder, read_progress
 from walt_train.loop.serve.jobs import Generation, LeaseLostError, Order, State, StepName
@@ -247,6 +249,9 @@ def test_a_broker_that_is_away_means_no_second_release(loop: Loop) -> None:
 
     loop.tell = tell
     judged(loop).worker().run()
+    engine = RolloutEngine(loop.store.engine, loop.repository, tell, owner="loop")
+    for _ in range(3):
+        engine.step()
     assert [one.release for one in calls] == [1, 1, 1]
     assert [release.number for release in loop.releases] == [1]
 
@@ -256,10 +261,10 @@ def test_another_publisher_is_waited_for(loop: Loop, monkeypatch: pytest.MonkeyP
     publish = loop.repository.publish
     busy = [BusyError("another publisher is at work")]
 
-    def sometimes(bundle: Path) -> Any:
+    def sometimes(bundle: Path, role: Channel) -> Any:
         if busy:
             raise busy.pop()
-        return publish(bundle)
+        return publish(bundle, role)
 
     monkeypatch.setattr(loop.repository, "publish", sometimes)
     judged(loop).worker().run()
