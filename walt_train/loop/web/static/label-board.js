@@ -2,7 +2,7 @@
 import { boxOf, ringsOf } from "./label-drawing.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const HANDLE_PX = 7, CLOSE_PX = 14;
+const HANDLE_PX = 7, LEAST_PX = 3.5, CLOSE_PX = 14;
 const BEYOND = 0.25;
 
 function made(name, attributes, parent) {
@@ -97,11 +97,12 @@ export class Board {
     if (!isOpen) return;
     const [x, y, width, height] = boxOf(thing.amodal);
     made("rect", { x, y, width, height, class: "box" }, group);
-    ringsOf(thing).forEach((ring, which) => this.#handles(group, ring, which));
+    // Handles of something small do not cover it.
+    const r = Math.max(LEAST_PX * this.#unit, Math.min(HANDLE_PX * this.#unit, Math.max(width, height) / 16));
+    ringsOf(thing).forEach((ring, which) => this.#handles(group, ring, which, r));
   }
 
-  #handles(group, ring, which) {
-    const r = HANDLE_PX * this.#unit;
+  #handles(group, ring, which, r) {
     ring.forEach(([x, y], corner) => {
       const [nx, ny] = ring[(corner + 1) % ring.length];
       if (Math.hypot(nx - x, ny - y) > 5 * r) {

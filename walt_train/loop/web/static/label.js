@@ -93,6 +93,7 @@ function showHint() {
 
 function showList() {
   list.replaceChildren(...drawing.things.map(entry));
+  list.querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
   showHint();
 }
 
