@@ -109,6 +109,7 @@ HOSTILE = {
     "other keys with a root of their own": (other_root, "serves is"),
     "endless timestamp": (answered("/timestamp.json", endless), "sends more than the 16384 bytes"),
     "endless snapshot": (answered("/2.snapshot.json", endless), "sends more than"),
+    "endless root": (answered("/2.root.json", endless), "sends more than the 512000 bytes"),
     "endless releases": (answered("/2.stable.json", endless), "sends more than"),
     "endless target": (answered(".{target}", endless), "sends more than"),
     "dripping target": (answered(".{target}", dripping), "takes longer than 1 s"),

@@ -225,7 +225,7 @@ class SignedFolder:
             OSError: It cannot be written; for readers nothing changed.
         """
         must = state.changed | set(also)
-        if "stable" in must and state.lists["targets"] and self.keys.signer("targets", state.key_ids("targets")):
+        if state.lists["targets"] and must & {"targets", "stable"} and "targets" in self.at_hand(state):
             # Agents of the first form look nowhere else; without the key they keep what they have.
             state.lists["targets"] = dict(state.lists["stable"])
             must.add("targets")

@@ -170,6 +170,21 @@ def test_a_repository_of_the_first_form_moves_at_the_next_writing(tmp_path: Path
     assert made[0].target not in listed(tmp_path, "targets")
 
 
+def test_a_list_for_old_agents_that_was_left_behind_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Somebody moved the key away by hand, and brings it back."""
+    made = first_form(tmp_path, 1, 2)
+    home = repository(tmp_path)
+    home.keep()
+    (tmp_path / "keys/targets.pem").rename(tmp_path / "targets.pem")
+    three = home.publish(bundle(tmp_path, 3))
+    assert three.target not in listed(tmp_path, "targets")
+    with pytest.raises(KeysError, match="key of targets is not in"):
+        home.remove([made[0].sha256])
+    (tmp_path / "targets.pem").rename(tmp_path / "keys/targets.pem")
+    assert home.remove([made[0].sha256]) == [1]
+    assert set(listed(tmp_path, "targets")) == set(listed(tmp_path, "stable")) == {made[1].target, three.target}
+
+
 def test_the_move_needs_the_key_of_targets_and_nothing_is_lost_without_it(tmp_path: Path) -> None:
     made = first_form(tmp_path, 1)
     (tmp_path / "keys/targets.pem").rename(tmp_path / "targets.pem")
