@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     """Makes or renews, then prints the table."""
     args, rest = _parser().parse_known_args(argv)
     try:
+        if args.copy is not None:
+            _check(args.passphrase)
         _make(args, rest)
         if args.copy is not None:
             _copy(args.home / "identity", args.copy, args.passphrase)
@@ -101,12 +103,15 @@ def _no_store_yet(home: Path, rest: list[str], empty: Path) -> list[str]:
 _VARIABLES = (DATABASE_VARIABLE, BLOBS_VARIABLE)
 
 
-def _copy(identity: Path, path: Path, passphrase: Path | None) -> None:
-    """Encrypts, then opens what was written, before anybody relies on it."""
+def _check(passphrase: Path | None) -> None:
     if passphrase is None:
         raise UsageError("--copy needs --passphrase FILE")
     if len(passphrase.read_text().partition("\n")[0]) < 20:
         raise UsageError(f"{passphrase}: give 20 characters or more, such as six random words")
+
+
+def _copy(identity: Path, path: Path, passphrase: Path) -> None:
+    """Encrypts, then opens what was written, before anybody relies on it."""
     packed = BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name in _AUTHORITIES:

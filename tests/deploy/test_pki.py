@@ -119,3 +119,4 @@ def test_a_weak_passphrase_copies_nothing(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "20 characters" in refused.stderr
     assert not (tmp_path / "copy").exists()
+    assert not (tmp_path / "loop").exists()

@@ -22,9 +22,8 @@ from tests.material import ROOT
 from tests.waiting import wait_for
 
 SERVICES = ("identity", "ingest@", "serve", "web", "backup")
-# As systemd 252 counts; training and the decoder of strangers' pictures need a little more.
-EXPOSURE_MAX = {"serve": 2.0, "mosquitto": 1.5}
-EXPOSURE_USUAL = 1.6
+# As systemd 252 counts; the most is that of serve and web, whose decoder limits itself.
+EXPOSURE_MAX = 1.3
 DEBIAN = Path("/lib/systemd/system/mosquitto.service")
 LOOP = "/opt/walt/bin/walt-loop"
 
@@ -69,20 +68,19 @@ def test_it_is_exposed_little(units: Path, name: str) -> None:
         pytest.skip("mosquitto is not here: apt-get install mosquitto")
     if "@" in unit.name:
         unit = unit.rename(units / unit.name.replace("@", "@1"))
-    most = EXPOSURE_MAX.get(name, EXPOSURE_USUAL)
     environment = os.environ | {"SYSTEMD_UNIT_PATH": f"{units}:"}
     words = [
         "systemd-analyze",
         "--no-pager",
         "security",
         "--offline=true",
-        f"--threshold={round(10 * most)}",
+        f"--threshold={round(10 * EXPOSURE_MAX)}",
         str(unit),
     ]
     judged = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, env=environment)
     exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", judged.stdout)
     assert exposure is not None, judged.stderr
-    assert float(exposure[1]) <= most
+    assert float(exposure[1]) <= EXPOSURE_MAX
     assert judged.returncode == 0, judged.stdout[-400:]
 
 
@@ -150,6 +148,7 @@ def confined(unit: Path, *words: object) -> list[str]:
     return [sys.executable, "-m", "tests.confined", str(unit), sys.executable, "-c", main, *map(str, words)]
 
 
+@pytest.mark.slow
 @needs_systemd
 def test_identity_works_in_its_confinement(tmp_path: Path) -> None:
     house = set_up(tmp_path / "home", "--store", tmp_path / "store")
