@@ -19,7 +19,7 @@ from walt_train.loop.store.arguments import add_store_arguments, store_config
 from walt_train.loop.store.store import Store
 from walt_train.loop.web.app import make_app
 from walt_train.loop.web.server import WebServer
-from walt_train.loop.web.settings import WebSettings, parse_proxies
+from walt_train.loop.web.settings import WebSettings, is_loopback, parse_proxies
 from walt_train.loop.web.site import Site
 
 LOGGER = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     with Store(where) as store:
         site = Site.of(store, home=args.home, rollouts=Rollouts(store.engine), settings=settings)
         with WebServer(make_app(site), settings) as server:
-            sys.stdout.write(_greeting(site, server.url))
+            sys.stdout.write(greeting(site, server.url))
             sys.stdout.flush()
             while server.is_running and not stop.wait(_TURN_S):
                 pass
@@ -63,8 +63,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _greeting(site: Site, url: str) -> str:
-    token = site.first.offer()
+def greeting(site: Site, url: str) -> str:
+    """Where it is, by a name that people use; and the set-up token if there is nobody yet."""
+    settings, token = site.settings, site.first.offer()
+    if settings.proxies:
+        url = f"https://{settings.names[0]}/"
+    elif settings.names and not is_loopback(settings.host):
+        url = f"https://{settings.names[0]}:{url.rpartition(':')[2]}"
     if token is None:
         return f"{url}\n"
     return (
@@ -78,7 +83,7 @@ def _settings(args: argparse.Namespace) -> WebSettings:
     host, port = parse_listen(args.http)
     names = {name.lower().rstrip(".") for name in args.name}
     if args.tls_cert:
-        names |= _names_in(args.tls_cert)
+        names |= names_in(args.tls_cert)
     return WebSettings(
         host=host,
         port=port,
@@ -89,7 +94,7 @@ def _settings(args: argparse.Namespace) -> WebSettings:
     )
 
 
-def _names_in(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     """The names and addresses that a certificate is good for."""
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())

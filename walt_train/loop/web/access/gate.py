@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from walt_train.loop.store.database import UNAVAILABLE
@@ -179,7 +180,7 @@ async def _csrf(request: Request) -> str:
     try:
         async with request.form(max_files=_FIELDS_MAX, max_fields=_FIELDS_MAX) as form:
             field = form.get("csrf")
-    except (UnicodeDecodeError, ValueError) as error:
+    except (MultiPartException, ValueError) as error:
         raise HTTPException(400, "this is no form that can be read") from error
     return field if isinstance(field, str) else ""
 
