@@ -157,9 +157,8 @@ class Trust:
         except LengthOrHashMismatchError:
             partial.unlink()
             raise
-        flush(partial)
         shutil.move(partial, into)
-        flush(into.parent)
+        flush(into)
 
     def _count(self, size_bytes: int) -> None:
         self.fetched_bytes += size_bytes

@@ -6,7 +6,9 @@ import errno
 import hashlib
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from unittest import mock
@@ -15,6 +17,8 @@ import pytest
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 
 from tests.cutting import BadLink
+from tests.updates import HASTY, Agent, running_station
+from tests.waiting import wait_for
 from tests.walt_edge.update.street import Street, opened
 from tests.web import Web, cut_short, dripping, endless, failing
 from walt_edge.contract.messages import Desired
@@ -275,3 +279,31 @@ def test_bytes_that_were_changed_on_their_way_are_found_at_the_end_and_begun_ane
     assert not partial.exists()
     device.take(wish)
     assert device.runs == 1
+
+
+def test_an_agent_behind_a_bad_link_takes_a_release(street: Street) -> None:
+    street.now = datetime.now(UTC)
+    wish = street.publish(ballast="x" * 400_000)
+    shutil.copy(street.web.folder / "root.json", street.folder / "root.json")
+    with (
+        HttpServer(make_app(street.web.folder, list), HttpConfig()) as server,
+        BadLink(server.url, 100_000, is_rude=True) as link,
+    ):
+        agent = Agent(street.folder, link.url, HASTY)
+        try:
+            assert agent.take(wish).release == agent.answers() == 1
+        finally:
+            agent.updater.stop()
+        assert link.connections > 8, "five for the metadata, and for each part of the bundle"
+    assert not list(street.folder.rglob("*.part"))
+
+
+def test_an_agent_forgets_half_a_release_when_home_wants_another(tmp_path: Path) -> None:
+    with running_station(tmp_path) as station:
+        wish = station.publish()
+        station.web.answers[f".{wish.target}"] = cut_short
+        station.agent.updater.desire(wish)
+        station.agent.wait_for("refused", wish.release)
+        assert list(tmp_path.rglob("*.part"))
+        station.agent.updater.desire(None)
+        wait_for(lambda: not list(tmp_path.rglob("*.part")))
