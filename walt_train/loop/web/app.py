@@ -15,6 +15,7 @@ from walt_edge.contract.errors import WaltError
 from walt_train.loop.store.database import UNAVAILABLE
 from walt_train.loop.store.errors import StoreError
 from walt_train.loop.web.access.gate import Gate
+from walt_train.loop.web.access.passwords import BusyError
 from walt_train.loop.web.pages.errors import error_page, told, unavailable
 from walt_train.loop.web.render import static_files
 from walt_train.loop.web.routers import ROUTERS
@@ -42,6 +43,7 @@ def _add_errors(app: FastAPI) -> None:
     for kind in UNAVAILABLE:
         app.add_exception_handler(kind, _unavailable)
     app.add_exception_handler(DataError, _cannot_be_kept)
+    app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(WaltError, _our_error)
     app.add_exception_handler(Exception, _bug)
 
@@ -77,6 +79,10 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _our_error(request: Request, error: Exception) -> Response:
     return told(request, 400, str(error))
+
+
+def _busy(request: Request, error: Exception) -> Response:
+    return told(request, 503, str(error), {"retry-after": "2"})
 
 
 def _cannot_be_kept(request: Request, error: Exception) -> Response:

@@ -176,6 +176,8 @@ def test_a_wrong_token_is_told_and_no_cookie_mends_it(site: Site, app: ASGIApp) 
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json["title"] == "Unauthorized"
     assert client.get("/account", authorization="bearer wrong").status in (303, 401)
+    (line,) = site.access.trail.newest(Filter(what="token"), 9)
+    assert (line.outcome, line.who, line.subject) == ("refused", "", "/api/v1/anything"), "once a minute"
 
 
 def test_what_is_one_s_own_takes_a_person_and_no_token(site: Site, app: ASGIApp) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from tests.walt_train.loop.web.client import PASSWORD, Client, Clock, signed_in, site_on
 from walt_train.loop.store.store import Store
 from walt_train.loop.web.access.cookies import BROWSER, SESSION
+from walt_train.loop.web.access.passwords import BusyError
 from walt_train.loop.web.access.person import Role
 from walt_train.loop.web.access.sessions import IDLE_S
 from walt_train.loop.web.access.trail import Filter, Line
@@ -240,6 +241,7 @@ def test_a_token_is_shown_once_and_revoked(app: ASGIApp, site: Site) -> None:
     assert client.post(f"/account/tokens/{mark}/revoke").status == 303
     assert program.get("/help", authorization=f"Bearer {token}", accept="*/*").status == 401
     assert [(line.what, line.subject) for line in entries(site, "token")] == [
+        ("token.show", "/help"),
         ("token.revoke", mark),
         ("token.make", mark),
     ]
@@ -401,6 +403,16 @@ def test_a_store_that_does_not_answer_is_told_so(
         assert "The store does not answer now." in answer.text
         assert "secret" not in answer.text
     assert "disk /secret/place is gone" in caplog.text
+
+
+def test_a_crowd_at_the_door_is_told_to_come_again(site: Site, app: ASGIApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crowd(*_: object) -> None:
+        raise BusyError("too many people sign in at once: try again in a moment")
+
+    monkeypatch.setattr("walt_train.loop.web.access.passwords.Passwords.is_right", crowd)
+    answer = Client(app).post("/sign-in", {"name": "ann", "password": PASSWORD})
+    assert answer.status == 503
+    assert "Too many people sign in at once" in answer.text
 
 
 # How numbers are shown

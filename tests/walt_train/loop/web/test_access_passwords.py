@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import statistics
 import threading
 import time
 
 import pytest
 
-from walt_train.loop.web.access.passwords import LEAST, MOST, PasswordError, Passwords, check_password
+from walt_train.loop.web.access.passwords import LEAST, MOST, BusyError, PasswordError, Passwords, check_password
 
 GOOD = "correct horse battery staple"
 
@@ -99,12 +100,24 @@ def test_only_so_many_are_computed_at_once() -> None:
             room.release()
 
     passwords._room = Counting()  # type: ignore[assignment]
-    threads = [threading.Thread(target=passwords.hash, args=(GOOD,)) for _ in range(24)]
+    threads = [threading.Thread(target=passwords.hash, args=(GOOD,)) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert 1 <= most <= 4
+
+
+def test_a_line_that_is_too_long_is_told() -> None:
+    passwords = Passwords(time_cost=1, memory_kib=64)
+    stored = passwords.hash(GOOD)
+    with contextlib.ExitStack() as held:
+        for _ in range(16):
+            assert passwords._line.acquire(blocking=False)
+            held.callback(passwords._line.release)
+        with pytest.raises(BusyError, match="try again in a moment"):
+            passwords.is_right(stored, GOOD)
+    assert passwords.is_right(stored, GOOD)
 
 
 def test_a_hash_of_other_costs_is_dated() -> None:

@@ -66,6 +66,8 @@ class Gate:
         self._app = app
         self._site = site
         self._rates = Rates(site.settings.rate_per_s, site.settings.burst)
+        # A program with an old token goes on for months: one line a minute is enough.
+        self._noted = Rates(1 / 60, 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -137,6 +139,8 @@ class Gate:
             # No cookie counts beside a token, so that no other site can add to what it asks.
             asker.person = await run_in_threadpool(self._site.access.tokens.person, shown.strip())
             if asker.person is None:
+                if self._noted.wait_s(asker.address) == 0:
+                    await run_in_threadpool(audit, request, None, "token.show", request.url.path, "", "refused")
                 raise HTTPException(401, "this token is wrong, expired or revoked", {"WWW-Authenticate": "Bearer"})
             return
         if request.method not in SAFE and not _is_our_page(request):

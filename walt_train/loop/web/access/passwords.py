@@ -7,6 +7,8 @@ Whether a name is known costs the same time as a wrong password, and only so man
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Final
 
@@ -18,6 +20,8 @@ from walt_edge.contract.errors import WaltError
 LEAST: Final = 12
 MOST: Final = 256
 _AT_ONCE: Final = 4
+# More wait in line for their turn, and no more: each holds a thread that could serve a page.
+_IN_LINE: Final = 12
 # What people take where twelve characters are asked for; anything built on them is no better.
 _COMMON: Final = (files("walt_train.loop.web.access") / "common.txt").read_text("utf-8").split()
 _RUNS: Final = (
@@ -32,6 +36,10 @@ class PasswordError(WaltError):
     """This cannot be a password; the text says what to do."""
 
 
+class BusyError(WaltError):
+    """Too many passwords are to be looked at at once."""
+
+
 class Passwords:
     """Hashes and checks.
 
@@ -42,24 +50,39 @@ class Passwords:
 
     def __init__(self, time_cost: int = 3, memory_kib: int = 65_536) -> None:
         self._hasher = PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=1)
+        self._line = threading.BoundedSemaphore(_AT_ONCE + _IN_LINE)
         self._room = threading.BoundedSemaphore(_AT_ONCE)
         # Checked where there is none, so that an unknown name costs what a known one does.
         self._nobody = self._hasher.hash("nobody's password")
 
     def hash(self, password: str) -> str:
-        """What is stored of a password."""
-        with self._room:
+        """What is stored of a password; raises BusyError."""
+        with self._turn():
             return self._hasher.hash(password)
 
     def is_right(self, stored: str, password: str) -> bool:
-        """Whether it is the password; `stored` is "" for whom there is none, which takes as long."""
+        """Whether it is the password; `stored` is "" for whom there is none, which takes as long.
+
+        Raises:
+            BusyError: Too many ask.
+        """
         # Longer ones were never taken, and hashing megabytes is work for nothing.
         asked = password[: MOST + 1]
-        with self._room:
+        with self._turn():
             try:
                 return self._hasher.verify(stored or self._nobody, asked) and bool(stored)
             except (VerificationError, InvalidHashError):
                 return False
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._line.acquire(blocking=False):
+            raise BusyError("too many people sign in at once: try again in a moment")
+        try:
+            with self._room:
+                yield
+        finally:
+            self._line.release()
 
     def is_dated(self, stored: str) -> bool:
         """Whether it was hashed with other costs than those of today."""

@@ -32,7 +32,7 @@ _REMEDIES: Final = {
     421: "Ask for the dashboard by the name that it is served by.",
     429: "Wait a moment, then reload the page.",
     500: "It has been written to the log of walt-loop web. Try again; if it stays, show the log to who runs home.",
-    503: "The store cannot be reached now. Try again in half a minute.",
+    503: "Try again in half a minute. If it stays, show the log of walt-loop web to who runs home.",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
@@ -14,6 +15,7 @@ from walt_train.loop.web.access.guard import SignedIn, audit
 from walt_train.loop.web.render import render
 from walt_train.loop.web.site import site_of
 
+LOGGER = logging.getLogger(__name__)
 router = APIRouter()
 _HOME: Final = "/fleet"
 
@@ -49,6 +51,7 @@ def sign_in(
     if person is None:
         access.attempts.failed(against)
         access.trail.note(name, "sign-in", name, address=address, outcome="failed")
+        LOGGER.warning("a wrong password for %r from %s", name[:64], address)
         return _asked(request, next, name, "That is not the name and password of anybody here.", 401)
     access.attempts.succeeded(against)
     access.trail.note(person.name, "sign-in", person.name, address=address)
