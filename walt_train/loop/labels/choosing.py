@@ -13,9 +13,12 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, func, select, tuple_
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.expression import UnaryExpression
 
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
+from walt_edge.contract.topics import Kind
 from walt_train.loop.labels.tables import not_rejected, rejections
 from walt_train.loop.store.tables import envelopes
 
@@ -80,15 +83,17 @@ class Crops(msgspec.Struct, frozen=True, kw_only=True):
         is_track = bool(self.device and self.boot) and self.track is not None
         return is_track or (bool(self.camera) and self.since_us is not None and self.until_us is not None)
 
-    def where(self) -> ColumnElement[bool]:
-        """As a condition on the store's rows."""
-        # Said so, and not by the kind, a database knows that its indices of crops alone will do.
-        parts: list[ColumnElement[bool]] = [_ROW.label.is_not(None)]
-        for column, value in (
-            (_ROW.camera, self.camera),
-            (_ROW.device, self.device),
-            (_ROW.boot_id, self.boot),
-        ):
+    def where(self, *, in_order: bool = False) -> ColumnElement[bool]:
+        """As a condition on the store's rows.
+
+        Args:
+            in_order: Whether SQLite shall go through the order's own index, rather than sort all of a camera.
+        """
+        # Said so, and not by the kind alone, a database knows that its indices of crops alone will do.
+        parts: list[ColumnElement[bool]] = [_ROW.label.is_not(None), _ROW.kind == Kind.CROP.value]
+        if self.camera:
+            parts.append((_not_looked_up(_ROW.camera) if in_order else _ROW.camera) == self.camera)
+        for column, value in ((_ROW.device, self.device), (_ROW.boot_id, self.boot)):
             if value:
                 parts.append(column == value)
         if self.track is not None:
@@ -119,6 +124,11 @@ class Crops(msgspec.Struct, frozen=True, kw_only=True):
         if self.state == "held":
             return [_ROW.held.is_not(None), not_rejected()]
         return [_ROW.held.is_(None), not_rejected()] if self.state == "free" else []
+
+
+def _not_looked_up(column: Column[str]) -> ColumnElement[str]:
+    """SQLite's word for a column that it shall compare, and not search an index for."""
+    return UnaryExpression(column, operator=operators.custom_op("+"), type_=column.type)
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -176,7 +186,11 @@ def page(
     column, is_falling = _COLUMNS[order]
     columns = (column, _ROW.camera, _ROW.id)
     query = select(envelopes, rejections.c.by.label("rejected_by"), rejections.c.reason.label("rejected_reason"))
-    query = query.outerjoin(rejections, rejections.c.crop == _ROW.id).where(crops.where(), column.is_not(None))
+    query = query.outerjoin(rejections, rejections.c.crop == _ROW.id)
+    # Without statistics it would sort all that a camera has. Newest first, the camera's own index is in order.
+    is_open = crops.since_us is None and crops.until_us is None and not crops.device and crops.state != "rejected"
+    in_order = connection.dialect.name == "sqlite" and is_open and order is not Order.NEWEST
+    query = query.where(crops.where(in_order=in_order), column.is_not(None))
     if after is not None:
         here, there = tuple_(*columns), tuple_(after.value, after.camera, after.id)
         query = query.where(here < there if is_falling else here > there)

@@ -21,6 +21,8 @@ from walt_train.loop.store.database import transaction
 from walt_train.loop.store.tables import envelopes
 
 REASON_LENGTH = 500
+AT_ONCE = 100_000
+"""Of a choice, at most: nobody else writes to SQLite meanwhile."""
 _NAMED_MOST = 5000
 """Of so many crops, at most, it is looked up who learned from them."""
 
@@ -33,11 +35,13 @@ class Rejected:
         count: Crops that were not rejected before.
         at_us: Names this act, together with who did it: `undo_act` takes all of it back.
         learned: Generations that the crops were frozen for, which a rejection cannot change.
+        more: Whether more is meant than can be rejected at once.
     """
 
     count: int
     at_us: int
     learned: tuple[Affected, ...] = ()
+    more: bool = False
 
 
 def reject(engine: Engine, ids: Sequence[str], by: str, reason: str) -> Rejected:
@@ -60,7 +64,7 @@ def reject(engine: Engine, ids: Sequence[str], by: str, reason: str) -> Rejected
 
 
 def reject_all(engine: Engine, crops: Crops, by: str, reason: str) -> Rejected:
-    """Rejects everything that a choice means: a track, an hour, a camera between two times.
+    """Rejects what a choice means, at most `AT_ONCE`: a track, an hour, a camera between two times.
 
     Raises:
         UsageError: The choice is too wide to be meant, or a name is too long.
@@ -76,7 +80,7 @@ def reject_all(engine: Engine, crops: Crops, by: str, reason: str) -> Rejected:
         count = _count(connection, by, at_us)
         ids = list(connection.scalars(select(rejections.c.crop).where(_act(by, at_us)).limit(_NAMED_MOST)))
         learned = affected(connection, ids)
-    return Rejected(count, at_us, tuple(learned))
+    return Rejected(count, at_us, tuple(learned), more=count == AT_ONCE)
 
 
 def undo(engine: Engine, ids: Sequence[str]) -> int:
@@ -102,7 +106,8 @@ def learned_from(connection: Connection, ids: Sequence[str]) -> list[Affected]:
 def _insert(connection: Connection, where: ColumnElement[bool], by: str, reason: str, at_us: int) -> None:
     """Rejects what is meant; what is rejected already keeps who did it first."""
     fresh = select(envelopes.c.id, literal(by), literal(at_us), literal(reason)).where(where, not_rejected())
-    connection.execute(insert(rejections).from_select(["crop", "by", "at_us", "reason"], fresh))
+    rows = fresh.order_by(envelopes.c.id).limit(AT_ONCE)
+    connection.execute(insert(rejections).from_select(["crop", "by", "at_us", "reason"], rows))
 
 
 def _act(by: str, at_us: int) -> ColumnElement[bool]:

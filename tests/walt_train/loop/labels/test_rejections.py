@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from sqlalchemy import select, update
 
-from tests.walt_train.loop.serve.loop import CROPS, Loop, clipart_of, crop, fill, plate, truth
+from tests.walt_train.loop.serve.loop import CROPS, Loop, clipart_of, crop, fill, plate, programs, truth
 from walt_edge.contract.clipart import read_clipart
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.messages import AckState
@@ -22,6 +23,8 @@ from walt_train.loop.lineage.choose import Choice
 from walt_train.loop.lineage.forget import Wish, begin
 from walt_train.loop.lineage.keep import Policy, keep
 from walt_train.loop.lineage.restore import restore
+from walt_train.loop.serve import jobs as jobs_of
+from walt_train.loop.serve.steps import Judging, Watch, Workshop
 from walt_train.loop.serve.triggers.reading import harvest_of
 from walt_train.loop.store.export import export_group
 from walt_train.loop.store.store import Store
@@ -107,7 +110,7 @@ def test_a_new_generation_learns_without_it_and_the_old_one_is_named(tmp_path: P
         with pytest.raises(WaltError, match=f"1 of {CROPS + 1} were rejected since"):
             export_again(loop.store, first.clipart_sha256, tmp_path / "again")
         fill(loop.store, numbers=range(10, 10 + CROPS))
-        with pytest.raises(WaltError, match="no better|refused"):
+        with pytest.raises(WaltError, match=r"no better|refused"):
             # As good as before: it learned, and is not released.
             loop.worker().run()
         crops = {clip.crop for clip in clipart_of(loop, number=2).clips}
@@ -116,6 +119,25 @@ def test_a_new_generation_learns_without_it_and_the_old_one_is_named(tmp_path: P
         undo(loop.store.engine, [BAD.id])
         export_again(loop.store, first.clipart_sha256, tmp_path / "again")
         assert BAD.id in {clip.crop for clip in read_clipart(tmp_path / "again").clips}
+
+
+def test_what_is_rejected_while_it_is_frozen_is_frozen_anew(tmp_path: Path) -> None:
+    with Loop(tmp_path) as loop:
+        fill(loop.store)
+        jobs = loop.jobs("worker")
+        sizes = {"training_steps": None, "crops": CROPS, "tracks": CROPS}
+        made = jobs.create(jobs_of.Order(camera="cam-1", recipe="demo", seed=0, **sizes))
+        assert made is not None
+        workshop = Workshop(loop.store, loop.home, jobs, programs(), mock.Mock(), Judging())
+        step = jobs_of.StepName.CLIPART
+        generation = jobs.begin(made, step)
+        before = workshop.do(step, generation, Watch())
+        reject(loop.store.engine, [BAD.id], WHO, "")
+        with pytest.raises(WaltError, match="1 crops were deleted or rejected while"):
+            jobs.finish(generation, step, before.result, before.line, before.record)
+        after = workshop.do(step, generation, Watch())
+        jobs.finish(generation, step, after.result, after.line, after.record)
+        assert {clip.crop for clip in clipart_of(loop).clips} == {crop(n).id for n in range(CROPS)} - {BAD.id}
 
 
 def test_who_was_the_first_stays(filled: Store) -> None:
@@ -145,6 +167,15 @@ def test_all_of_a_track_or_of_an_hour(store: Store) -> None:
     for wide in (Crops(), Crops(camera="cam-1"), Crops(track=7), Crops(since_us=0, until_us=2**60)):
         with pytest.raises(UsageError, match="of all times"):
             reject_all(store.engine, wide, WHO, "")
+
+
+def test_not_too_many_at_once(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("walt_train.loop.labels.rejections.AT_ONCE", 4)
+    wide = Crops(camera="cam-1", since_us=0, until_us=2**60)
+    first, second = (reject_all(filled.engine, wide, WHO, "") for _ in range(2))
+    assert [(one.count, one.more) for one in (first, second)] == [(4, True), (CROPS - 4, False)]
+    assert undo_act(filled.engine, WHO, first.at_us) == 4
+    assert len(rejected(filled)) == CROPS - 4
 
 
 def test_it_stays_when_the_crop_comes_again(filled: Store) -> None:

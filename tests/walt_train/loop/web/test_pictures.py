@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -125,6 +126,18 @@ def test_the_memory_has_a_bound(own: Store) -> None:
         assert sum(map(len, pictures._cache._items.values())) == pictures._cache._size
         pictures.drop(sha256)
         assert pictures._cache._size == 0
+
+
+def test_the_decoder_outlives_who_asked_first(own: Store) -> None:
+    [sha256] = own.ids(Kind.CROP)
+    with Pictures(decoders=1) as pictures:
+        for width in (160, 240, 320):
+            asks = threading.Thread(target=pictures.crop, args=(own, sha256, width))
+            asks.start()
+            asks.join()
+        [decoder] = pictures._decoders
+        assert decoder._child is not None
+        assert decoder._child.poll() is None
 
 
 def test_what_a_generation_left(tmp_path: Path) -> None:

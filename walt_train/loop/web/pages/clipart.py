@@ -197,6 +197,8 @@ def minute(at_us: int) -> str:
 
 def _rejected(request: Request, person: Person, done: Rejected, where: str) -> Response:
     told = [f"{_crops(done.count)} rejected: they train no more."]
+    if done.more:
+        told.append("There are more: reject all once more.")
     learned = [one.line for one in done.learned if one.learned]
     if learned:
         told.append("Models that know them already keep what they learned: " + "; ".join(learned[:4]) + ".")
