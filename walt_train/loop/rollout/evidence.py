@@ -120,19 +120,21 @@ def gather(connection: Connection, case: Case) -> Evidence:
     samples, findings = last.samples, tuple(one for one in last.findings if one.signal != health.signal)
     if began_us is not None:
         samples = _samples(connection, case, began_us)
-        if _look(rollout, observed_s) > _look(rollout, last.observed_s):
-            findings = _comparisons(connection, case, began_us, observed_s)
+    looks = _looks(rollout, observed_s) if began_us is not None else 0
+    if began_us is not None and looks > last.looks:
+        findings = _comparisons(connection, case, began_us, observed_s)
     return Evidence(
         told=len(cohort),
         active=sum(case.active(one) for one in cohort),
         failed=failed,
         samples=samples,
-        observed_s=round(observed_s, 3),
+        observed_s=observed_s,
+        looks=looks,
         findings=(health, *findings),
     )
 
 
-def _look(rollout: Rollout, observed_s: float) -> int:
+def _looks(rollout: Rollout, observed_s: float) -> int:
     """How many looks are due by then."""
     return sum(observed_s >= one * rollout.now.observe_s for one in _LOOKS)
 

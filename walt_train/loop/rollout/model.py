@@ -261,6 +261,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         failed: Of these, the ones that failed, with why.
         samples: Telemetry messages of those that run it, since they do.
         observed_s: How long it has been looked at.
+        looks: How often it has been compared.
         findings: Comparisons.
     """
 
@@ -269,6 +270,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[str, ...] = ()
     samples: int = 0
     observed_s: float = 0.0
+    looks: int = 0
     findings: tuple[Finding, ...] = ()
 
 

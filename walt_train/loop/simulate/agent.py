@@ -61,10 +61,13 @@ EFFECTS: Final[dict[Behaviour, Effect]] = {
 }
 
 
+_BY_NAME: Final = {str(behaviour): effect for behaviour, effect in EFFECTS.items()}
+_NONE: Final = Effect()
+
+
 def effect_of(target: str) -> Effect:
     """What a release of that name does; one that names no behaviour changes nothing."""
-    name = target.partition("-")[0]
-    return EFFECTS[Behaviour(name)] if name in set(Behaviour) else Effect()
+    return _BY_NAME.get(target.partition("-")[0], _NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,11 @@ class Agent:
         self.counts = Counts()
         self.born_s = now_s
         self.running: Desired | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing happens by itself before another wish comes."""
+        return not self._phase
 
     @property
     def effect(self) -> Effect:
