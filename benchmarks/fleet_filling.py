@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Table, insert, text, update
+from sqlalchemy import Engine, Table, text, update
 
 from benchmarks.fleet_crops import crop_rows, fill_envelopes
-from benchmarks.fleet_sizes import DAY_S, HOUR_S, SECOND, Size, camera_name, who
+from benchmarks.fleet_sizes import DAY_S, HOUR_S, SECOND, Size, camera_name, who, whole_rollout
 from walt_edge.contract.messages import (
     Info,
     Reported,
@@ -46,32 +47,52 @@ from walt_train.loop.store.store import Store
 from walt_train.loop.store.tables import envelopes, generations, steps
 
 _BATCH = 20_000
+_LATE = 4
 
 
 def fill(store: Store, home: Path, size: Size, now_us: int, seed: int = 1) -> None:
     """All of it."""
     chance = random.Random(seed)
     _enrol(store.engine, size, now_us)
+    # Who creates a rollout reads how everybody is: of most of them while nobody was heard, or it would take minutes.
+    fill_rollouts(store.engine, size, now_us, range(size.rollouts - _LATE))
     _hear(store.engine, size, now_us)
+    fill_rollouts(store.engine, size, now_us, range(size.rollouts - _LATE, size.rollouts))
     put(store.engine, fleet_samples, sample_rows(size, now_us, chance))
     fill_envelopes(store, size, now_us)
     put(store.engine, envelopes, crop_rows(size, now_us, chance))
     fill_generations(store.engine, home, size, now_us, chance)
-    fill_rollouts(store.engine, size, now_us)
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 
 
 def put(engine: Engine, table: Table, rows: Iterable[dict[str, Any]]) -> None:
-    """Inserts rows, as fast as the database takes them."""
-    if engine.dialect.name == "postgresql":
-        _copy(engine, table, rows)
-        return
+    """Inserts rows, as fast as the database takes them: its indices are made anew afterwards."""
+    with _without_indices(engine, table):
+        (_copy if engine.dialect.name == "postgresql" else _insert)(engine, table, rows)
+
+
+@contextmanager
+def _without_indices(engine: Engine, table: Table) -> Iterator[None]:
+    indices = sorted(table.indexes, key=lambda index: str(index.name))
+    with engine.begin() as connection:
+        for index in indices:
+            index.drop(connection)
+    yield
+    with engine.begin() as connection:
+        for index in indices:
+            index.create(connection)
+
+
+def _insert(engine: Engine, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+    stream = iter(rows)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA cache_size = -1000000")
-        stream = iter(rows)
         while some := list(islice(stream, _BATCH)):
-            connection.execute(insert(table), some)
+            names = list(some[0])
+            listed, marks = ", ".join(f'"{name}"' for name in names), ", ".join("?" for _ in names)
+            words = f'INSERT INTO "{table.name}" ({listed}) VALUES ({marks})'  # noqa: S608 (names of our own columns)
+            connection.exec_driver_sql(words, [tuple(row.values()) for row in some])
         connection.commit()
 
 
@@ -133,13 +154,13 @@ def fill_generations(engine: Engine, home: Path, size: Size, now_us: int, chance
     put(engine, steps, parts)
 
 
-def fill_rollouts(engine: Engine, size: Size, now_us: int) -> None:
+def fill_rollouts(engine: Engine, size: Size, now_us: int, places: range) -> None:
     """Rollouts of all sizes, most of them done; the newest is at work, and one is of every device."""
     everybody = [DeviceTopics(*who(number)[:2]) for number in range(size.devices)]
-    for place in range(size.rollouts):
+    for place in places:
         at_us = now_us - (size.rollouts - place) * 1200 * SECOND
         table = Rollouts(engine, lambda at_us=at_us: at_us)  # type: ignore[misc]
-        is_whole = place == size.rollouts // 2
+        is_whole = place == whole_rollout(size) - 1
         some = everybody if is_whole else everybody[place % 100 : place % 100 + 1 + place % 40]
         release = Release(1000 + place, f"model-{place}.walt", hashlib.sha256(f"{place}".encode()).hexdigest())
         camera, number = camera_name(place % 50), place // 50 + 1
@@ -281,19 +302,17 @@ def _folder(root: Path, chance: random.Random) -> None:
 
 
 def _copy(engine: Engine, table: Table, rows: Iterable[dict[str, Any]]) -> None:
-    """PostgreSQL's own way of many rows."""
+    """PostgreSQL's own way of many rows, in parts that no statement's time limit meets."""
+    stream = iter(rows)
     connection = engine.raw_connection()
     try:
         cursor: Any = connection.cursor()
-        stream = iter(rows)
-        first = next(stream, None)
-        if first is None:
-            return
-        names = list(first)
-        columns_ = ", ".join(f'"{name}"' for name in names)
-        with cursor.copy(f'COPY "{table.name}" ({columns_}) FROM STDIN') as copy:
-            for row in chain((first,), stream):
-                copy.write_row([row[name] for name in names])
-        connection.commit()
+        while some := list(islice(stream, _BATCH)):
+            names = list(some[0])
+            listed = ", ".join(f'"{name}"' for name in names)
+            with cursor.copy(f'COPY "{table.name}" ({listed}) FROM STDIN') as copy:
+                for row in some:
+                    copy.write_row([row[name] for name in names])
+            connection.commit()
     finally:
         connection.close()

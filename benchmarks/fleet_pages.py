@@ -28,7 +28,7 @@ import urllib3
 from sqlalchemy import select
 
 from benchmarks.fleet_filling import fill
-from benchmarks.fleet_sizes import FULL, QUICK, Size, camera_name
+from benchmarks.fleet_sizes import FULL, QUICK, Size, camera_name, whole_rollout
 from benchmarks.report import Report, Row, arguments
 from tests.postgres import Postgres
 from walt_train.loop.store.config import StoreConfig
@@ -65,24 +65,27 @@ def main() -> None:
     size = QUICK if args.quick else FULL
     report = Report("pages", {"devices": size.devices, "crops": size.crops})
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-        for row in rows(args.quick, Path(folder)):
+        for row in _rows(args.quick, Path(folder)):
             report.add(row.what, row.value, row.unit, target=row.target, better=row.better)
     report.finish(args.out)
 
 
 def rows(quick: bool, folder: Path) -> list[Row]:
     """The figures, for `benchmarks.fleet`."""
+    return list(_rows(quick, folder))
+
+
+def _rows(quick: bool, folder: Path) -> Iterator[Row]:
     size = QUICK if quick else FULL
-    found = _measure("SQLite", StoreConfig.local(folder / "store"), folder / "home", size, quick)
+    yield from _measure("SQLite", StoreConfig.local(folder / "store"), folder / "home", size, quick)
     if quick:
-        return found  # A quick look at PostgreSQL would be the time that it takes to start.
+        return  # A quick look at PostgreSQL would be the time that it takes to start.
     with suppress(pytest.skip.Exception), Postgres.start() as cluster:
         config = StoreConfig(cluster.database(), str(folder / "blobs"))
-        found += _measure("PostgreSQL", config, folder / "home-postgres", size, quick)
-    return found
+        yield from _measure("PostgreSQL", config, folder / "home-postgres", size, quick)
 
 
-def _measure(name: str, config: StoreConfig, home: Path, size: Size, quick: bool) -> list[Row]:
+def _measure(name: str, config: StoreConfig, home: Path, size: Size, quick: bool) -> Iterator[Row]:
     began_s = time.perf_counter()
     with Store(config) as store:
         fill(store, home, size, time.time_ns() // 1000)
@@ -91,7 +94,7 @@ def _measure(name: str, config: StoreConfig, home: Path, size: Size, quick: bool
         site.access.people.add("benchmark", Role.ADMIN, "correct horse battery staple")
         secret = site.access.sessions.begin("benchmark", "127.0.0.1", "benchmark")
         asks = _asks(store, size)
-    found = [Row(f"{name}: filling it", filled_s, "s", None, "lower")]
+    yield Row(f"{name}: filling it", filled_s, "s", None, "lower")
     with _server(config, home) as url:
         http = urllib3.PoolManager(maxsize=4, retries=False)
         headers = {"cookie": f"{SESSION}={secret}", "accept": "text/html"}
@@ -99,9 +102,8 @@ def _measure(name: str, config: StoreConfig, home: Path, size: Size, quick: bool
         for concurrency in (1, 4):
             times = _ask_all(http, url, headers, asks, rounds if concurrency == 1 else rounds // 2, concurrency)
             for ask in asks:
-                found += _figures(name, ask, times[ask.name], concurrency)
+                yield from _figures(name, ask, times[ask.name], concurrency)
         http.clear()
-    return found
 
 
 def _figures(name: str, ask: Ask, times_ms: list[float], concurrency: int) -> list[Row]:
@@ -120,7 +122,7 @@ def _asks(store: Store, size: Size) -> list[Ask]:
     with store.engine.connect() as connection:
         newest = select(envelopes.c.id).where(envelopes.c.kind == "crop", envelopes.c.camera.in_(cameras))
         crops = list(connection.scalars(newest.order_by(envelopes.c.captured_us.desc()).limit(24)))
-    whole, last = size.rollouts // 2 + 1, size.rollouts
+    whole, last = whole_rollout(size), size.rollouts
     return [
         Ask("limit: an answer that looks at nothing", ("healthz",)),
         Ask("fleet", ("fleet", "fleet?page=3", "fleet?sort=name", "fleet?sort=lens&order=reverse")),

@@ -33,7 +33,7 @@ class Size:
     rollouts: int
 
 
-FULL = Size(2_000, 1_000_000, 60, 50, 100, 600, 200)
+FULL = Size(2_000, 1_000_000, 60, 50, 60, 600, 200)
 QUICK = Size(200, 20_000, 8, 25, 8, 60, 20)
 
 
@@ -50,3 +50,8 @@ def camera_name(number: int) -> str:
 def who(number: int) -> tuple[str, str, str]:
     """Site, device and camera of a number."""
     return (SITES[number % len(SITES)], device_name(number), camera_name(number))
+
+
+def whole_rollout(size: Size) -> int:
+    """The number of the rollout that is of every device."""
+    return size.rollouts - 1

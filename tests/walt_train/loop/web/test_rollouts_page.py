@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.fleet_sizes import whole_rollout
 from tests.walt_train.loop.web.client import Client, signed_in
 from tests.walt_train.loop.web.filled import SMALL
 from walt_edge.contract.topics import DeviceTopics
@@ -16,7 +17,7 @@ from walt_train.loop.web.pages.asked import board_of
 from walt_train.loop.web.queries import rollouts as asked
 from walt_train.loop.web.site import Site
 
-WHOLE = SMALL.rollouts // 2 + 1
+WHOLE = whole_rollout(SMALL)
 NUMBERS = iter(range(10_000, 20_000))
 
 

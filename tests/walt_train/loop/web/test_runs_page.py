@@ -79,7 +79,7 @@ def test_a_run_shows_steps_curves_verdict_logs_and_files(viewer: Client) -> None
         "<h2>Files</h2>",
     ):
         assert word in page
-    assert "because of enough that is new: 62 of 50 crops" in page
+    assert "</b> enough that is new: 62 of 50 crops" in page
     assert "Mask IoU of what is half hidden" in page
     assert "step 1999 loss" in page
     assert "step 3 loss" not in page, "the end alone is shown"

@@ -19,6 +19,7 @@ from walt_train.loop.web.site import site_of
 
 router = APIRouter()
 _PATH: Final = "/fleet"
+_NUMBERS: Final = ("crops", "waiting", "lens")
 
 
 @router.get(_PATH)
@@ -98,7 +99,15 @@ def _heads(wish: Wish, asked: dict[str, object]) -> list[dict[str, Any]]:
         order = "reverse" if is_here and not wish.is_reversed else ""
         href = address(_PATH, asked, sort="" if name == "trouble" else name, order=order, page="")
         turned = "descending" if wish.is_reversed else "ascending"
-        heads.append({"name": name, "title": title, "href": href, "sorted": turned if is_here else "none"})
+        heads.append(
+            {
+                "name": name,
+                "title": title,
+                "href": href,
+                "sorted": turned if is_here else "none",
+                "is_number": name in _NUMBERS,
+            }
+        )
     return heads
 
 

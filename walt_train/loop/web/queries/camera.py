@@ -113,9 +113,10 @@ def alerts_of(view: View, row: Row) -> list[AlertRow]:
 
 
 def history(engine: Engine, key: int, span: str, now_us: int) -> list[Moment]:
-    """What was told of a camera over a span, at most 200 moments."""
+    """What was told of a camera over a span, at most 200 moments; one that is not over is left out."""
     long_s, tier, width_s = SPANS[span]
     table, width_us = fleet_samples.c, width_s * _SECOND
+    end_us = now_us - now_us % width_us
     start = (table.at_us // width_us).label("start")
     count = func.sum(table.count)
     query = (
@@ -130,7 +131,8 @@ def history(engine: Engine, key: int, span: str, now_us: int) -> list[Moment]:
             func.min(table.lens_clear_min),
             func.sum(table.anonymiser_failures),
         )
-        .where(table.key == key, table.tier == tier, table.at_us >= now_us - long_s * _SECOND)
+        .where(table.key == key, table.tier == tier)
+        .where(table.at_us >= end_us - long_s * _SECOND, table.at_us < end_us)
         .group_by(start)
         .order_by(start)
     )

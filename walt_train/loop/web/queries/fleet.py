@@ -118,20 +118,18 @@ def alert_groups(view: View, most: int = SHOWN_ALERTS) -> list[AlertGroup]:
 
 
 def watched_hours(engine: Engine, keys: Sequence[int], now_us: int) -> dict[int, list[float | None]]:
-    """Frames watched in each of the last 24 hours, by camera; None where nothing was told."""
+    """Frames watched in each of the last 24 whole hours, by camera; None where nothing was told."""
     hour_us = _HOUR_S * _SECOND
-    last_us = now_us - now_us % hour_us
-    first_us = last_us - (_HOURS - 1) * hour_us
+    end_us = now_us - now_us % hour_us
+    first_us = end_us - _HOURS * hour_us
     table = fleet_samples.c
     query = select(table.key, table.at_us, table.frames_processed).where(
-        table.key.in_(keys), table.tier == _HOUR_S, table.at_us >= first_us
+        table.key.in_(keys), table.tier == _HOUR_S, table.at_us >= first_us, table.at_us < end_us
     )
     found: dict[int, list[float | None]] = {key: [None] * _HOURS for key in keys}
     with engine.connect() as connection:
         for key, at_us, frames in connection.execute(query):
-            place = (at_us - first_us) // hour_us
-            if place < _HOURS:
-                found[key][place] = float(frames)
+            found[key][(at_us - first_us) // hour_us] = float(frames)
     return found
 
 

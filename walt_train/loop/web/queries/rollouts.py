@@ -13,7 +13,7 @@ from walt_train.loop.rollout.model import CONTROL, Rollout
 from walt_train.loop.rollout.tables import rollout_members, rollouts
 from walt_train.loop.web.queries.board import View
 
-SHOWN_MEMBERS: Final = 200
+SHOWN_MEMBERS: Final = 60
 """Devices of a rollout that its page lists."""
 
 _MOST_CAMERAS: Final = 60
@@ -132,11 +132,13 @@ def _hours(connection: Any, keys: Sequence[int], began_us: int, end_us: int) -> 
     table = fleet_samples.c
     names = dict.fromkeys(name for signal in SIGNALS for name in signal[2:4])
     sums = [func.sum(_column(name)).label(name) for name in names]
+    # Grouped by the time itself, SQLite would read those hours of all cameras, in the order of its index by time.
+    hour = (table.at_us // (_HOUR_S * _SECOND)).label("hour")
     query = (
-        select(table.at_us, *sums)
+        select(hour, *sums)
         .where(table.key.in_(keys), table.tier == _HOUR_S, table.at_us.between(began_us, end_us))
-        .group_by(table.at_us)
-        .order_by(table.at_us)
+        .group_by(hour)
+        .order_by(hour)
     )
     return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -149,6 +151,6 @@ def _ratio(
     hours: Sequence[Mapping[str, Any]], upper: str, lower: str, factor: float
 ) -> list[tuple[float, float | None]]:
     return [
-        (hour["at_us"] / _SECOND, factor * float(hour[upper]) / float(hour[lower]) if hour[lower] else None)
+        (float(hour["hour"]) * _HOUR_S, factor * float(hour[upper]) / float(hour[lower]) if hour[lower] else None)
         for hour in hours
     ]
