@@ -2,32 +2,26 @@
 
     python -m benchmarks.concepts --out docs/pictures/concepts
 
-It is no benchmark: nothing is measured. A quarter of an hour on two cores.
+It is no benchmark: nothing is measured. Some minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import cv2
-import numpy as np
 
 _SEED, _FRAMES, _SIZE = 4, 1500, "800x450"
 _WIDE_PX = 1400
 _QUALITY = 84
-_SURE, _HIDDEN = 0.6, 0.25
-_LOOKED_AT = 60
-_GREY = 128
 
 
 def main() -> int:
-    """Renders, mines, composites and looks; keeps one picture of each."""
+    """Renders, mines and composites; keeps one picture of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the pictures")
     parser.add_argument(
@@ -41,7 +35,6 @@ def main() -> int:
         _make(work)
         _keep(work / "clipart" / "overview.jpg", args.out / "whole.jpg")
         _keep(work / "composites" / "preview.png", args.out / "composites.jpg")
-        _keep(_most_hidden(work), args.out / "amodal.jpg")
     return 0
 
 
@@ -52,31 +45,11 @@ def _make(work: Path) -> None:
         film: [*render, "--out", str(work / "street"), "--video", str(film), "--light", "day"],
         clipart: ["walt-edge", "mine", "--input", str(film), "--out", str(clipart)],
         work / "composites": ["walt-train", "compose", "--clipart", str(clipart), "--count", "6", "--seed", "3"],
-        work / "seen.json": ["walt-edge", "detect", "--input", str(film), "--pictures", str(work / "seen")],
     }
     for made, words in steps.items():
         if not made.exists():
             ours = [] if "--out" in words else ["--out", str(made)]
             subprocess.run([Path(sys.executable).with_name(words[0]), *words[1:], *ours], check=True)
-
-
-def _most_hidden(work: Path) -> Path:
-    """Of the frames in which most is partly hidden, the picture of which the anonymiser covered least."""
-    found = json.loads((work / "seen.json").read_text())["frames"]
-    found.sort(key=lambda frame: sum(_is_hidden(one) for one in frame["instances"]), reverse=True)
-    pictures = [next((work / "seen").glob(f"{frame['frame']:06d}.*")) for frame in found[:_LOOKED_AT]]
-    return min(pictures, key=_covered)
-
-
-def _covered(path: Path) -> float:
-    """Share of a picture in the anonymiser's grey."""
-    picture = cv2.imread(str(path))
-    assert picture is not None, path
-    return float((np.abs(picture.astype(int) - _GREY).max(axis=2) < 3).mean())
-
-
-def _is_hidden(instance: dict[str, Any]) -> bool:
-    return bool(instance["score"] >= _SURE and _HIDDEN <= instance["occlusion_fraction"] <= 0.9)
 
 
 def _keep(source: Path, path: Path) -> None:
