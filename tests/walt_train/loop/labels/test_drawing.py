@@ -85,7 +85,7 @@ def test_what_is_nearer_hides_and_what_is_drawn_as_seen_is_seen() -> None:
 
 def test_an_object_may_leave_the_frame() -> None:
     read = read_drawing(one(amodal=[[-100, 10], [60, 10], [60, 60], [-100, 60]]), SIZE_WH)
-    assert read.things[0].box_xyxy == (-100, 10, 60, 60)
+    assert list(read.things[0].box_xyxy) == [-100, 10, 60, 60]
     [region] = regions_of(read)
     assert region.amodal.sum() == 60 * 50
 

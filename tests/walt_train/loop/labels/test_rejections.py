@@ -14,6 +14,7 @@ from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.messages import AckState
 from walt_edge.contract.topics import Kind
 from walt_train.loop.admission.share import candidates_of
+from walt_train.loop.gate.judging import Judging
 from walt_train.loop.labels.choosing import Crops, Order, Place, page, place_of
 from walt_train.loop.labels.rejections import learned_from, reject, reject_all, undo, undo_act
 from walt_train.loop.labels.tables import rejections
@@ -24,7 +25,8 @@ from walt_train.loop.lineage.forget import Wish, begin
 from walt_train.loop.lineage.keep import Policy, keep
 from walt_train.loop.lineage.restore import restore
 from walt_train.loop.serve import jobs as jobs_of
-from walt_train.loop.serve.steps import Judging, Watch, Workshop
+from walt_train.loop.serve.attempt import Watch
+from walt_train.loop.serve.steps import Workshop
 from walt_train.loop.serve.triggers.reading import harvest_of
 from walt_train.loop.store.export import export_group
 from walt_train.loop.store.store import Store
@@ -125,8 +127,8 @@ def test_what_is_rejected_while_it_is_frozen_is_frozen_anew(tmp_path: Path) -> N
     with Loop(tmp_path) as loop:
         fill(loop.store)
         jobs = loop.jobs("worker")
-        sizes = {"training_steps": None, "crops": CROPS, "tracks": CROPS}
-        made = jobs.create(jobs_of.Order(camera="cam-1", recipe="demo", seed=0, **sizes))
+        asked = jobs_of.Order(camera="cam-1", recipe="demo", seed=0, training_steps=None, crops=CROPS, tracks=CROPS)
+        made = jobs.create(asked)
         assert made is not None
         workshop = Workshop(loop.store, loop.home, jobs, programs(), mock.Mock(), Judging())
         step = jobs_of.StepName.CLIPART

@@ -9,6 +9,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.envelopes import sealed
 from tests.walt_train.loop.labels.frames import fill_frames
@@ -22,10 +23,10 @@ from walt_train.loop.store.store import Accepted, Store
 from walt_train.loop.web.access.person import Role
 
 
-def picture(data: bytes) -> np.ndarray:  # type: ignore[type-arg]
+def picture(data: bytes) -> NDArray[np.uint8]:
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert found is not None
-    return found
+    return np.asarray(found, dtype=np.uint8)
 
 
 @pytest.fixture
