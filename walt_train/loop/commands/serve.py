@@ -181,6 +181,8 @@ def _check(args: argparse.Namespace) -> None:
     for option, value in (spans | {"--every-days": args.every_days or 0.0}).items():
         if not 0 <= value < math.inf:
             raise UsageError(f"{option} {value}: give 0 or more")
+    if args.rest_hours <= 0:
+        raise UsageError("--rest-hours must be positive: what fails would begin again at once, for ever")
     if args.lease_s <= 0 or args.retry_s < 0:
         raise UsageError("--lease-s must be positive, --retry-s 0 or more")
     if args.seed < 0 or args.gpus < 0:

@@ -40,7 +40,9 @@ from walt_train.loop.store.store import Accepted, Store
 FAKE = Path(__file__).with_name("fake_programs.py")
 CROPS = 6
 RULES = Rules(Threshold(crops=4, tracks=2))
-_COLUMNS, _ROWS, _STEP_PX = 8, 40, 64.0
+_COLUMNS, _ROWS, _STEP_PX = 10, 5, 64.0
+_OUTLINES_WH = ((32, 32), (32, 22), (32, 16), (22, 32), (16, 32), (11, 32))
+PLACES = _COLUMNS * _ROWS * len(_OUTLINES_WH)
 QUALITY = {"motion": 40.0}
 TRUTH_FRAMES = 20
 
@@ -74,15 +76,16 @@ def crop(
 
 
 def place_of(number: int) -> tuple[float, float, float, float]:
-    """A box where no other number's is; they leave the frame before they come again."""
+    """A box at a place or of an outline that no other number below `PLACES` has; then they come again."""
     x0, y0 = _STEP_PX * (number % _COLUMNS), _STEP_PX * (number // _COLUMNS % _ROWS)
-    return x0, y0, x0 + 32.0, y0 + 32.0
+    width, height = _OUTLINES_WH[number // (_COLUMNS * _ROWS) % len(_OUTLINES_WH)]
+    return x0, y0, x0 + width, y0 + height
 
 
-def plate(camera: str = "cam-1") -> Accepted:
+def plate(camera: str = "cam-1", device: str = "walt-test") -> Accepted:
     """A plate of the camera."""
     envelope = sealed(1000, Kind.PLATE).envelope
-    origin = msgspec.structs.replace(envelope.header.origin, camera=camera)
+    origin = msgspec.structs.replace(envelope.header.origin, camera=camera, device=device)
     changed = msgspec.structs.replace(envelope, header=msgspec.structs.replace(envelope.header, origin=origin))
     data = encode_envelope(changed)
     return Accepted(envelope_id(data), changed, data)
@@ -90,7 +93,8 @@ def plate(camera: str = "cam-1") -> Accepted:
 
 def fill(store: Store, camera: str = "cam-1", numbers: Sequence[int] = range(CROPS), **changes: Any) -> None:
     """Stores a plate and crops."""
-    store.add_group([plate(camera), *(crop(number, camera=camera, **changes) for number in numbers)])
+    whose = {"device": changes["device"]} if "device" in changes else {}
+    store.add_group([plate(camera, **whose), *(crop(number, camera=camera, **changes) for number in numbers)])
 
 
 def truth(folder: Path, quality: Mapping[str, float] | None = None) -> Path:

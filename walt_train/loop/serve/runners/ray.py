@@ -1,8 +1,8 @@
 """Heavy programs as jobs of a Ray cluster that shares the home folder, under the same path on every machine.
 
 A job's id is made of what it is for, so that a worker that was killed finds the job that it had submitted: the
-cluster refuses a second one of that id. A program that failed gets another id with the next attempt. While the cluster
-is away a job counts as running, until the cluster tells otherwise or has been silent for long.
+cluster refuses a second one of that id. A program that failed gets another id with the next attempt. While the
+cluster is away a job counts as running, until the cluster tells otherwise or has been silent for long.
 
 The cluster's head needs Ray's job server (`pip install 'ray[default]'`), and its machines `walt-train` and
 `walt-export` on their PATH; here only HTTP is spoken.
@@ -45,6 +45,7 @@ class RayRunner:
         home: The shared folder; names this home's jobs among others'.
         gpus: Of the cluster, for each job.
         here: Runs the rest.
+        token_file: Holds the cluster's token, where it asks for one: whoever has it may run anything there.
         patience_s: How long a cluster may be silent before its jobs count as failed.
 
     Raises:
@@ -57,11 +58,12 @@ class RayRunner:
         home: Path,
         gpus: int = 0,
         here: LocalRunner | None = None,
+        token_file: Path | None = None,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         if not address.startswith(("http://", "https://")):
             raise UsageError(f"--ray {address}: give the job server's address, as in http://HEAD:8265")
-        self._server = _Server(address.rstrip("/"))
+        self._server = _Server(address.rstrip("/"), _token_in(token_file))
         self._prefix = f"walt-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:10]}-"
         self._gpus = gpus
         self._here = here or LocalRunner()
@@ -201,8 +203,9 @@ class _Job:
 class _Server:
     """Ray's job server, by its documented REST interface."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str) -> None:
         self._address = address
+        self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         self._pool = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
 
     def job(self, name: str) -> dict[str, Any] | None:
@@ -226,10 +229,14 @@ class _Server:
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json"}
         try:
             answer = self._pool.request(
-                method, f"{self._address}{path}", body=data, headers=headers, preload_content=False, redirect=False
+                method,
+                f"{self._address}{path}",
+                body=data,
+                headers=self._headers,
+                preload_content=False,
+                redirect=False,
             )
             with answer:
                 content = answer.read(_MOST_BYTES + 1)
@@ -237,6 +244,10 @@ class _Server:
             raise StationError(
                 f"Ray at {self._address} does not answer ({type(error).__name__}): start its head, or mend --ray"
             ) from error
+        if answer.status in (401, 403):
+            raise StationError(
+                f"Ray at {self._address} does not know our token: give the cluster's as --ray-token FILE"
+            )
         if answer.status == 404 and method == "GET":
             return 404, None
         if answer.status != 200:
@@ -244,6 +255,18 @@ class _Server:
             said = lines[-1][:_SAID] if lines else ""
             raise StationError(f"Ray at {self._address} refused {method} {path}: status {answer.status}, {said}")
         return 200, _decoded(content, self._address)
+
+
+def _token_in(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the token in {path}: give the file of `ray get-auth-token`") from error
+    if not token.isascii() or not token.isprintable() or not token:
+        raise UsageError(f"{path} holds no token: give the file of `ray get-auth-token`")
+    return token
 
 
 def _decoded(content: bytes, address: str) -> Any:

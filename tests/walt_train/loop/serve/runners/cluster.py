@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -23,8 +25,8 @@ _END_S = 20.0
 
 
 @contextmanager
-def ray_head() -> Iterator[str]:
-    """The address of its job server; skips the test where Ray or its job server is not installed."""
+def ray_head() -> Iterator[tuple[str, Path]]:
+    """The address of its job server and its token's file; skips the test where Ray or that server is missing."""
     for package in ("ray", "aiohttp_cors", "opencensus", "smart_open", "virtualenv"):
         pytest.importorskip(package, reason="pip install 'ray[default]'")
     # Sockets lie below it, and their paths may not be long.
@@ -33,16 +35,15 @@ def ray_head() -> Iterator[str]:
     words = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={free_port()}"]
     words += [f"--dashboard-port={port}", "--include-dashboard=true", f"--temp-dir={folder}", "--num-cpus=2"]
     words += ["--disable-usage-stats", f"--node-ip-address={HOST}", f"--dashboard-agent-listen-port={free_port()}"]
-    env = {
-        **os.environ,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    token = folder / "token"
+    token.write_text(secrets.token_hex(32))
+    mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | mode
     with (folder / "head.log").open("wb") as log:
         head = subprocess.Popen(words, stdout=log, stderr=log, env=env, start_new_session=True)
     try:
         _wait_until_open(head, address, folder)
-        yield address
+        yield address, token
     finally:
         _end(folder)
         head.wait(_END_S)
@@ -54,12 +55,10 @@ def _wait_until_open(head: subprocess.Popen[bytes], address: str, folder: Path) 
     pool = urllib3.PoolManager(retries=False, timeout=5.0)
     while time.monotonic() < deadline:
         assert head.poll() is None, (folder / "head.log").read_text()
-        try:
-            # The agent that starts jobs comes up after the server.
-            if pool.request("GET", f"{address}/api/jobs/").status == 200:
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            # Whoever has no token is turned away, by a server that is there.
+            if pool.request("GET", f"{address}/api/jobs/").status in (401, 403):
                 return
-        except urllib3.exceptions.HTTPError:
-            pass
         time.sleep(0.2)
     raise AssertionError(f"no job server after {_START_S} s: {(folder / 'head.log').read_text()}")
 

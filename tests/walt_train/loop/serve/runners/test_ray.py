@@ -158,8 +158,8 @@ def held_programs(folder: Path) -> tuple[str, str]:
 def test_a_generation_on_a_real_cluster_over_the_loss_of_its_worker(tmp_path: Path) -> None:
     """A worker lets go in the middle of a training; the next one finds the job, and one release comes out."""
     judged_by = {"cam-1": truth(tmp_path / "truth")}
-    with ray_head() as address, Loop(tmp_path, truths=judged_by, heavy=held_programs(tmp_path)) as loop:
-        loop.runner = RayRunner(address, loop.home)
+    with ray_head() as (address, token), Loop(tmp_path, truths=judged_by, heavy=held_programs(tmp_path)) as loop:
+        loop.runner = RayRunner(address, loop.home, token_file=token)
         fill(loop.store)
         first = loop.worker(once=False)
         thread = threading.Thread(target=first.run)
@@ -183,8 +183,10 @@ def test_a_generation_on_a_real_cluster_over_the_loss_of_its_worker(tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_real_cluster_stops_what_nobody_wants(tmp_path: Path) -> None:
-    with ray_head() as address:
-        runner = RayRunner(address, tmp_path)
+    with ray_head() as (address, token):
+        with pytest.raises(StationError, match="does not know our token: give the cluster's as --ray-token FILE"):
+            RayRunner(address, tmp_path).sweep(lambda camera, number: False)
+        runner = RayRunner(address, tmp_path, token_file=token)
         work = Work("train", ("sleep", "600"), tmp_path / "log", ("cam-1", 1), "train-0", is_heavy=True)
         job = runner.start(work)
         wait_for((tmp_path / "log").exists, 120, "until the job runs")

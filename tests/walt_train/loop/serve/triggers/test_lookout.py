@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import insert, update
 
-from tests.walt_train.loop.serve.loop import crop, fill
+from tests.walt_train.loop.serve.loop import PLACES, crop, fill
 from walt_edge.contract.labels import Label
 from walt_edge.contract.telemetry import SpoolCounts, Telemetry
 from walt_train.loop.fleet.state import CameraState, camera_key
@@ -128,12 +128,11 @@ def test_only_what_is_elsewhere_is_fresh(store: Store, clock: Clock) -> None:
 
 
 def test_the_same_lane_again_is_nothing_new(store: Store, clock: Clock) -> None:
-    # 320 numbers are at 320 places, then they come again.
-    lane = [place + 320 * turn for place in range(2) for turn in range(FULL)]
+    lane = [place + PLACES * turn for place in range(2) for turn in range(FULL)]
     filled(store, clock, lane, label=Label.VEHICLE)
     ended(store, clock)
     clock.s += 60
-    more = [place + 320 * turn for place in range(2) for turn in range(FULL, 12)]
+    more = [place + PLACES * turn for place in range(2) for turn in range(FULL, 12)]
     filled(store, clock, more, label=Label.VEHICLE)
     facts = facts_of(store, "cam-1", clock)
     assert (facts.fresh, facts.since.crops) == (Gain(0, 0), 18)
