@@ -39,6 +39,7 @@ RESTORED: Final = ".restored"
 role; else it names the roles of which that still holds."""
 _LEAP = 1000
 _KEPT = 20
+_ROOTS_AFTER_RESTORE = 16
 _SIGNED_AT = "signed_at"
 _RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 _VERSIONED = (*LISTS, "snapshot", "timestamp")
@@ -167,7 +168,8 @@ class SignedFolder:
         state.without = without
         state.adopted = {role for role in ROLES if self.keys.adopt(role, state.key_ids(role))}
         signer = self.keys.signer("root", state.key_ids("root"))
-        if not numbers or (signer is not None and is_due("root", state.root.expires - self.now())):
+        is_old = "root" in self.leaping or is_due("root", state.root.expires - self.now())
+        if not numbers or (signer is not None and is_old):
             self.write_root(state, [self.needed("root", state)])
         self._copy_root(state.root)
         if state.delegations is None:
@@ -186,11 +188,16 @@ class SignedFolder:
         state.changed |= set(LISTS)
 
     def write_root(self, state: State, signers: Collection[CryptoSigner]) -> None:
-        """Writes the root as the next version, for a whole life; raises OSError."""
+        """Writes the root as the next version, for a whole life; raises OSError.
+
+        Roots cannot leap. In a restored repository as many follow as there may have been since the copy, so that one
+        of them is the next for every device, whichever it knows.
+        """
         root = state.root
-        root.version = max(self._root_versions(), default=0) + 1
         root.expires = state.expires["root"] = self.now() + LIFE["root"]
-        write_whole(self.metadata / f"{root.version}.root.json", _signed(root, signers))
+        for _ in range(_ROOTS_AFTER_RESTORE if "root" in self.leaping else 1):
+            root.version = max(self._root_versions(), default=0) + 1
+            write_whole(self.metadata / f"{root.version}.root.json", _signed(root, signers))
         self._copy_root(root)
 
     def _copy_root(self, root: Root) -> None:
@@ -243,7 +250,8 @@ class SignedFolder:
             state.versions[role] += self.step(role)
             state.expires[role] = now + LIFE[role]
         self._sign_snapshot(state, now, signers)
-        self._note_leaps(leaping - {"root", "snapshot", "timestamp"})
+        is_root_here = self.keys.signer("root", state.key_ids("root")) is not None
+        self._note_leaps(leaping - {"snapshot", "timestamp"} - ({"root"} if is_root_here else set()))
         self._prune(state)
         state.changed, state.signed_at = set(), now
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 from tuf.ngclient import Updater
 
@@ -235,10 +236,40 @@ def test_a_restored_repository_leaps_as_far_as_its_keys_reach(tmp_path: Path, be
     after = versions(tmp_path)
     assert {role for role in after if after[role] >= before[role] + 1000} == {"stable", "snapshot", "timestamp"}
     assert any("devices may know newer targets metadata" in line for line in home.warnings())
+    assert any("devices may know newer root metadata" in line for line in home.warnings())
     ceremony(tmp_path).rotate("canary")
     assert versions(tmp_path)["targets"] >= before["targets"] + 1000
     assert home.warnings() == []
     assert home.publish(bundle(tmp_path, 3), role="canary").number == 1002
+
+
+@pytest.mark.parametrize("is_offline", [False, True])
+def test_a_device_follows_a_home_that_was_restored_from_before_an_exchange(
+    tmp_path: Path, begun: str, device: Device, is_offline: bool
+) -> None:
+    if is_offline:
+        ceremony(tmp_path).move_offline()
+    for name in ("served", "keys"):
+        shutil.copytree(tmp_path / name, tmp_path / "copy" / name)
+    for role in ("timestamp", "canary", "timestamp", "snapshot"):
+        ceremony(tmp_path).rotate(role)
+    assert device.sees(repository(tmp_path).publish(bundle(tmp_path, 2)).target)
+    for name in ("served", "keys"):
+        shutil.rmtree(tmp_path / name)
+        shutil.copytree(tmp_path / "copy" / name, tmp_path / name)
+    (tmp_path / "served/.restored").touch()
+    third = repository(tmp_path).publish(bundle(tmp_path, 3))
+    if is_offline:
+        with pytest.raises(RepositoryError):
+            device.sees(third.target)
+        assert len(repository(tmp_path).warnings()) == 2
+        ceremony(tmp_path).renew()
+    assert device.sees(third.target)
+    assert repository(tmp_path).warnings() == []
+    roots = versions(tmp_path)["root"]
+    ceremony(tmp_path).rotate("root")
+    assert versions(tmp_path)["root"] == roots + 1
+    assert device.sees(third.target)
 
 
 def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, begun: str) -> None:
@@ -299,3 +330,20 @@ def test_words_that_make_no_sense_are_told(words: list[str], line: str, capsys: 
     assert SCRIPT.main(["keys", *words]) == 2
     (told,) = capsys.readouterr().err.strip().splitlines()
     assert line in told
+
+
+def test_a_home_without_the_key_of_stable_tries_and_does_not_release(tmp_path: Path, begun: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "keys/stable.pem").rename(tmp_path / "elsewhere/stable.pem")
+    now = [datetime.now(UTC)]
+    home = repository(tmp_path, now=lambda: now[0])
+    tried = home.publish(bundle(tmp_path, 2), role="canary")
+    with pytest.raises(KeysError, match=r"key of stable is not in .*: give the repository's own --keys"):
+        home.promote(tried)
+    assert home.find(tried.sha256) == tried, "as it was"
+    now[0] += 80 * DAY
+    assert home.keep()
+    assert [line.split()[0] for line in home.warnings()] == ["stable"]
+    (tmp_path / "elsewhere/stable.pem").rename(tmp_path / "keys/stable.pem")
+    assert home.promote(tried) == tried
+    assert home.warnings() == []
