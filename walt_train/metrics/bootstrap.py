@@ -20,7 +20,7 @@ Interval = tuple[float, float]
 
 
 def mean_intervals(
-    values: NDArray[np.float64], objects: Sequence[str], seed: int, level: float = LEVEL, draws: int = DRAWS
+    values: NDArray[np.float64], objects: Sequence[str], seed: int, level: float = LEVEL
 ) -> list[Interval] | None:
     """The percentile intervals of the columns' means.
 
@@ -29,7 +29,6 @@ def mean_intervals(
         objects: (K,) the physical object of each case.
         seed: Of the draws; the same seed gives the same interval.
         level: That an interval covers, 0..1.
-        draws: How many; a level near 1 needs more.
 
     Returns:
         D intervals, or None with fewer than two objects, from which nothing can be said.
@@ -39,7 +38,7 @@ def mean_intervals(
         return None
     counts = np.bincount(owner).astype(np.float64)
     sums = np.stack([np.bincount(owner, weights=column) for column in values.T], axis=1)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
     means = (drawn @ sums) / (drawn @ counts)[:, None]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]

@@ -21,7 +21,6 @@ from walt_train.metrics.bootstrap import Interval, mean_intervals
 
 BINS = ((0.0, 0.01), (0.01, 0.1), (0.1, 0.5), (0.5, 0.9))
 """Of occlusion fractions, as `walt_train.metrics.amodal_iou` has them; the last one holds its end."""
-_DRAWS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +52,10 @@ class Pair:
         return f"{low:g}..{high:g}"
 
 
-def difference(pairs: Sequence[Pair], seed: int, level: float, draws: int = 2000) -> tuple[float, Interval | None]:
+def difference(pairs: Sequence[Pair], seed: int, level: float) -> tuple[float, Interval | None]:
     """Candidate minus champion in points, and its paired interval by object; None with fewer than two objects."""
     apart: NDArray[np.float64] = np.array([[one.candidate - one.champion] for one in pairs], np.float64)
-    found = mean_intervals(apart, [one.object for one in pairs], seed, level, draws)
+    found = mean_intervals(apart, [one.object for one in pairs], seed, level)
     return float(apart.mean()), None if found is None else found[0]
 
 
@@ -69,15 +68,22 @@ def sliced(pairs: Sequence[Pair], rules: Rules) -> tuple[Slice, ...]:
 
 
 def _parts(pairs: Sequence[Pair], objects_min: int) -> Iterator[tuple[str, str, list[Pair]]]:
-    """Dimension, name and cases of each slice; what is one with all cases stands there once."""
+    """Dimension, name and cases of each slice; what is the same cases by two names stands there once."""
+    told: set[frozenset[int]] = set()
+    for dimension, name, part in _groups(pairs, objects_min):
+        cases = frozenset(map(id, part))
+        if cases not in told:
+            told.add(cases)
+            yield dimension, name, part
+
+
+def _groups(pairs: Sequence[Pair], objects_min: int) -> Iterator[tuple[str, str, list[Pair]]]:
     if pairs:
         yield "all", "all", list(pairs)
     for dimension, attribute in _DIMENSIONS.items():
         groups: dict[str, list[Pair]] = {}
         for one in pairs:
             groups.setdefault(getattr(one, attribute), []).append(one)
-        if len(groups) < 2:
-            continue
         small = sorted(name for name, part in groups.items() if _objects(part) < objects_min)
         for name in sorted(set(groups) - set(small)):
             yield dimension, name, groups[name]
@@ -89,7 +95,7 @@ _DIMENSIONS = {"source": "source", "camera": "camera", "class": "label", "occlus
 
 
 def _slice(dimension: str, name: str, pairs: Sequence[Pair], rules: Rules, level: float) -> Slice:
-    points, interval = difference(pairs, rules.seed, level, _DRAWS)
+    points, interval = difference(pairs, rules.seed, level)
     return Slice(
         dimension=dimension,
         name=name,

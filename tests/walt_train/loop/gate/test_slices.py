@@ -75,8 +75,8 @@ def test_more_slices_ask_for_surer_evidence() -> None:
 
 def test_an_interval_of_another_level() -> None:
     values, objects = CHANCE.normal(0, 1, (200, 1)), [str(n // 4) for n in range(200)]
-    usual, wide = (mean_intervals(values, objects, 0, level, 4000) for level in (0.95, 0.999))
+    usual, wide = (mean_intervals(values, objects, 0, level) for level in (0.95, 0.999))
     assert usual is not None
     assert wide is not None
     assert wide[0][0] < usual[0][0] < usual[0][1] < wide[0][1]
-    assert mean_intervals(values, objects, 0) == mean_intervals(values, objects, 0, 0.95, 2000)
+    assert mean_intervals(values, objects, 0) == usual
