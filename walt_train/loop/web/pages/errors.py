@@ -24,6 +24,7 @@ _SAID: Final = {404: "there is no such page", 405: "this page cannot be asked li
 # What a person can do about it.
 _REMEDIES: Final = {
     400: "Something in the request could not be read. Go back and try again.",
+    401: "Your session may have ended. Sign in, go back, and do it again.",
     403: "Ask an admin for what you need; the menu shows what you may see.",
     404: "It may have been deleted, or the address is not quite right. The menu leads to what there is.",
     405: "Go back, and use the page's own links and buttons.",
