@@ -32,7 +32,6 @@ from walt_train.loop.serve.triggers.tables import harvests
 from walt_train.loop.store.database import transaction
 from walt_train.loop.store.tables import generations, steps
 
-
 _DAY_US = 86_400_000_000
 _BUDGET_LOCK = 0x57414C55
 _NO_FIELDS: Mapping[str, object] = {}

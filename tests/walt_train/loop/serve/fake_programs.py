@@ -173,7 +173,7 @@ def evaluate(program: str, words: list[str]) -> int:
 
 
 def _cases(images: list[str], model: str, quality: float) -> list[list[object]]:
-    """Half hidden objects, one a frame, that a model sees as well as it does on the whole, each a little otherwise."""
+    """Half hidden objects, one a frame, that a model sees as well as it does everywhere, each a little otherwise."""
     found: list[list[object]] = []
     step = (1, 3, 7, 9, 11, 13, 17, 19)[zlib.crc32(model.encode()) % 8]
     for number, image in enumerate(images):

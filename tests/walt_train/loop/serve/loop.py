@@ -35,6 +35,7 @@ from walt_train.loop.serve.runners.runner import Runner
 from walt_train.loop.serve.steps import Workshop
 from walt_train.loop.serve.triggers.rules import Rules, Threshold
 from walt_train.loop.serve.worker import Worker, WorkerConfig
+from walt_train.loop.store.config import StoreConfig
 from walt_train.loop.store.store import Accepted, Store
 
 FAKE = Path(__file__).with_name("fake_programs.py")
@@ -129,9 +130,11 @@ class Loop:
     tell: Callable[[Sequence[DeviceTopics], Desired], None] | None = None
     runner: Runner | None = None
     heavy: tuple[str, str] | None = None
+    database: str = ""
 
     def __post_init__(self) -> None:
-        self.store = Store(self.folder / "store")
+        where = StoreConfig.local(self.folder / "store")
+        self.store = Store(StoreConfig(self.database, str(self.folder / "store")) if self.database else where)
         self.home = self.folder / "home"
         self.repository = Repository(self.home / "repository", self.home / "keys")
 

@@ -19,7 +19,7 @@ from tests.walt_train.loop.serve.loop import Loop, fill, truth
 from walt_train.loop.serve.jobs import State
 
 CHILDREN = ["walt-train mine", "walt-train fit", "walt-export bundle", "--model motion", "candidate.json"]
-PLACES = ["before clipart", "after clipart", "before publish", "after publish", *CHILDREN]
+PLACES = ["before clipart", "after clipart", *CHILDREN, "before publish", "after publish"]
 
 
 @pytest.fixture
@@ -84,14 +84,14 @@ def check(folder: Path, failures: int = 0) -> None:
         assert not list(generation_folder.glob("**/*.partial"))
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_the_worker_is_killed(folder: Path, place: str) -> None:
-    with serving(folder, place) as process:
-        child = held(folder, process)
-        process.kill()
-        process.wait(10)
-        if place in CHILDREN:
-            wait_for(lambda: is_gone(child), 10, "until the child is dead")
+def test_the_worker_is_killed_at_every_place_in_turn(folder: Path) -> None:
+    for place in PLACES:
+        with serving(folder, place) as process:
+            child = held(folder, process)
+            process.kill()
+            process.wait(10)
+            if place in CHILDREN:
+                wait_for(lambda pid=child: is_gone(pid), 10, "until the child is dead")  # type: ignore[misc]
     with serving(folder) as process:
         assert process.wait(60) == 0, (folder / "log").read_text()
     check(folder)
@@ -121,6 +121,7 @@ def test_the_worker_is_asked_to_stop(folder: Path) -> None:
     check(folder)
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_cameras(folder: Path) -> None:
     with Loop(folder) as loop:
         fill(loop.store, "cam-2", range(20, 27))
