@@ -25,7 +25,7 @@ def crop_rows(size: Size, now_us: int, chance: random.Random) -> Iterator[dict[s
     picture = _picture(0)
     shown = [sealed_crop(number, now_us, picture) for number in range(size.devices)]
     rows = [envelope_row(one.id, one.envelope, len(one.data), now_us) for one in shown]
-    step_us = 35 * DAY_S * SECOND // size.crops
+    step_us = 35 * DAY_S * SECOND // max(1, size.crops)
     for place in range(size.crops):
         at_us = now_us - DAY_S * SECOND - (size.crops - place) * step_us
         row = rows[chance.randrange(size.devices)]
