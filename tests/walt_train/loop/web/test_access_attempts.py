@@ -3,10 +3,13 @@ from __future__ import annotations
 import threading
 
 import pytest
+from sqlalchemy import insert
 
 from tests.walt_train.loop.web.client import Clock
+from walt_train.loop.store.database import transaction
 from walt_train.loop.web.access.attempts import Attempts, guessed
 from walt_train.loop.web.access.rates import Rates
+from walt_train.loop.web.access.tables import audit_log
 from walt_train.loop.web.access.trail import KEPT_DAYS, Filter, Trail
 from walt_train.loop.web.site import Site
 
@@ -120,6 +123,24 @@ def test_the_record_is_read_by_page_and_filter(any_site: Site, clock: Clock) -> 
     assert len(trail.newest(Filter(since_us=since), 9)) == 3
     assert len(trail.newest(Filter(until_us=since), 9)) == 5
     assert list(trail.each(Filter())) == trail.newest(Filter(), 99)
+
+
+def test_entries_of_many_processes_are_numbered_one_after_the_other(any_site: Site, clock: Clock) -> None:
+    """Also after a restore, which brings rows with their numbers."""
+    with transaction(any_site.engine) as connection:
+        row = {"id": 41, "at_us": 1, "who": "ann", "token": "", "what": "old", "subject": "", "detail": ""}
+        connection.execute(insert(audit_log).values(row | {"address": "", "outcome": "done"}))
+
+    def note(trail: Trail) -> None:
+        for _ in range(8):
+            trail.note("bob", "new", "")
+
+    threads = [threading.Thread(target=note, args=(Trail(any_site.engine, clock),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [line.id for line in any_site.access.trail.each(Filter(what="new"))] == list(range(73, 41, -1))
 
 
 def test_what_a_stranger_says_is_cut_and_cleaned(any_site: Site) -> None:

@@ -71,8 +71,8 @@ web_attempts = Table(
 audit_log = Table(
     "audit_log",
     metadata,
-    # SQLite counts by itself only where the type is exactly INTEGER.
-    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    # Counted by the program: a sequence would not know what a restore has brought.
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("at_us", BigInteger, nullable=False, index=True),
     Column("who", String(64), nullable=False),
     Column("token", String(16), nullable=False),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from sqlalchemy import Engine, Select, delete, insert, or_, select
+from sqlalchemy import Connection, Engine, Select, delete, func, insert, select, text
 
 from walt_train.loop.store.database import transaction
 from walt_train.loop.web.access.tables import audit_log
@@ -95,10 +95,13 @@ class Trail:
     ) -> None:
         """Writes an entry; see `Line`. What is too long is cut, and what cannot be printed becomes a space."""
         now_us = self._clock()
-        row = {"at_us": now_us, "who": _clean(who, 64), "token": token, "what": _clean(what, 64)}
+        row: dict[str, object] = {"at_us": now_us, "who": _clean(who, 64), "token": token, "what": _clean(what, 64)}
         row |= {"subject": _clean(subject, 200), "detail": _clean(detail, _DETAIL_MAX), "outcome": outcome}
+        row |= {"address": _clean(address, 64)}
         with transaction(self._engine) as connection:
-            connection.execute(insert(audit_log).values(row | {"address": address[:64]}))
+            _in_turn(connection)
+            newest = select(func.coalesce(func.max(audit_log.c.id), 0) + 1).scalar_subquery()
+            connection.execute(insert(audit_log).values(row | {"id": newest}))
             if now_us - self._thinned_us > _THIN_EVERY_US:
                 self._thinned_us = now_us
                 old = audit_log.c.at_us < now_us - KEPT_DAYS * 86_400_000_000
@@ -125,13 +128,18 @@ class Trail:
             before = page[-1].id
 
 
+def _in_turn(connection: Connection) -> None:
+    """Entries get their numbers in the order in which they are there to be read; on SQLite that is so anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("LOCK TABLE audit_log IN SHARE ROW EXCLUSIVE MODE"))
+
+
 def _query(wanted: Filter) -> Select[tuple[object, ...]]:
     query = select(audit_log).order_by(audit_log.c.id.desc())
     if wanted.who:
         query = query.where(audit_log.c.who == wanted.who)
     if wanted.what:
-        begins = audit_log.c.what.startswith(wanted.what, autoescape=True)
-        query = query.where(or_(audit_log.c.what == wanted.what, begins))
+        query = query.where(audit_log.c.what.startswith(wanted.what, autoescape=True))
     if wanted.outcome:
         query = query.where(audit_log.c.outcome == wanted.outcome)
     if wanted.since_us is not None:

@@ -77,7 +77,7 @@ def _make_tokens() -> None:
 def _make_audit_log() -> None:
     op.create_table(
         "audit_log",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
+        sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("at_us", sa.BigInteger, nullable=False),
         sa.Column("who", sa.String(64), nullable=False),
         sa.Column("token", sa.String(16), nullable=False),
