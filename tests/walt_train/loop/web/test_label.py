@@ -207,18 +207,21 @@ def test_a_polygon_by_mouse_is_in_the_truth(desk: Site, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_keys_alone_will_do(desk: Site, tmp_path: Path) -> None:
     with drawing_board(desk, tmp_path) as view:
-        view.key("n")
-        for arrow in ("ArrowRight", "ArrowDown", "ArrowLeft"):
-            for _ in range(4):
-                view.key(arrow, 8)
-            view.key(" ")
-        view.key("Enter")
-        view.browser.wait("document.querySelectorAll('#things li').length === 1")
+        # The whole, and then that all of it is seen.
+        for begin in ("n", "v"):
+            view.key(begin)
+            for arrow in ("ArrowRight", "ArrowDown", "ArrowLeft"):
+                for _ in range(4):
+                    view.key(arrow, 8)
+                view.key(" ")
+            view.key("Enter")
+            view.browser.wait("document.querySelectorAll('#things li').length === 1")
         view.key("3")
         view.key("ArrowRight")
         saved(view)
         [thing] = draft(desk)
         assert thing["label"] == "static"
+        assert thing["visible"] == [thing["amodal"]]
         (x0, y0), (x1, y1), (x2, y2) = thing["amodal"]
         assert (x1 - x0, y1 - y0, x2 - x1, y2 - y1) == (0, 40, -40, 0)
         view.key("Delete")

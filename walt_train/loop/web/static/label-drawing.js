@@ -6,6 +6,7 @@ const PAST_MOST = 200;
 export class Drawing {
   #past = [];
   #future = [];
+  #label = "person";
 
   constructor(size, things = []) {
     this.size = size;
@@ -54,10 +55,10 @@ export class Drawing {
     this.onchange(false);
   }
 
-  /** A new thing goes before all others: who is drawn last is most often nearer. */
-  add(ring, label = "person") {
+  /** A new thing, of the class chosen last, goes before all others: who is drawn last is most often nearer. */
+  add(ring) {
     this.change(() => {
-      this.things.unshift({ label, track: newTrack(), amodal: ring, visible: null });
+      this.things.unshift({ label: this.#label, track: newTrack(), amodal: ring, visible: null });
       this.chosen = 0;
     });
   }
@@ -86,7 +87,9 @@ export class Drawing {
   }
 
   relabel(label, place = this.chosen) {
-    if (this.things[place]) this.change(() => (this.things[place].label = label));
+    if (!this.things[place]) return;
+    this.#label = label;
+    this.change(() => (this.things[place].label = label));
   }
 
   /** Moves the chosen thing as a whole. */
