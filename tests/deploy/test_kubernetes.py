@@ -157,6 +157,18 @@ def test_commands_are_understood_by_the_program(overlay: str) -> None:
     assert seen == {"identity", "ingest", "serve", "web"}
 
 
+@every_source
+def test_the_backup_takes_two_folders_in_turn(source: str) -> None:
+    (backup,) = pods(objects(source))["backup"]["spec"]["containers"]
+    program, option, line = (word.replace("$$", "$") for word in backup["command"])  # as the kubelet reads it
+    assert "$$" not in line
+    said = subprocess.run(
+        [program, option, line.replace("exec ", "echo ")], capture_output=True, text=True, check=True
+    )
+    args = parse(said.stdout.split())
+    assert args.folder in (Path("/var/lib/walt/backup/0"), Path("/var/lib/walt/backup/1"))
+
+
 @pytest.mark.parametrize("source", ["files", "small"])
 def test_who_may_reach_whom(source: str) -> None:
     found = objects(source)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.command_lines import check, lines_in
 from tests.deploy.test_prometheus import RULES
-from tests.deploy.test_systemd_home import FOLDER as UNITS
+from tests.deploy.test_systemd import FOLDER as UNITS
 from tests.material import ROOT
 
 FOLDER = ROOT / "docs" / "runbooks"
