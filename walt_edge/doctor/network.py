@@ -218,7 +218,7 @@ def _trust_root(config: AgentConfig) -> Finding:
     text = f"{path}, version {root.version}, until {root.expires:%Y-%m-%d}"
     if root.is_expired():
         # Not in the way: a newer root comes by TUF's own chain.
-        return warn("trust root", f"{text}: expired", "home must sign a new root (walt-loop publish --refresh)")
+        return warn("trust root", f"{text}: expired", "home must sign a new root (walt-loop keys renew)")
     return ok("trust root", text)
 
 
