@@ -11,6 +11,7 @@ from sqlalchemy import update
 from benchmarks.fleet_sizes import camera_name
 from tests.walt_train.loop.web.client import Client, signed_in
 from tests.walt_train.loop.web.filled import SMALL
+from walt_train.loop.gate.verdict import Decision, Effect, Finding, Kind, Slice, Verdict
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.jobs import State, StepName
 from walt_train.loop.store.database import transaction
@@ -84,6 +85,39 @@ def test_a_run_shows_steps_curves_verdict_logs_and_files(viewer: Client) -> None
     assert "step 1999 loss" in page
     assert "step 3 loss" not in page, "the end alone is shown"
     assert f'href="/runs/{CAMERA}/{LAST}/files/train/curves.json"' in page
+
+
+def test_a_verdict_is_readable_with_its_slices_and_findings(viewer: Client, folder: Folder) -> None:
+    verdict = Verdict(
+        decision=Decision.REFUSED,
+        line="refused: worse at night",
+        findings=(Finding(kind=next(iter(Kind)), line="it <knows> a track of the truth"),),
+        slices=(
+            Slice(
+                dimension="light",
+                name="night",
+                cases=321,
+                objects=40,
+                candidate=51.25,
+                champion=55.5,
+                difference=-4.25,
+                interval=(-6.5, -2.0),
+                decision=next(iter(Effect)),
+            ),
+        ),
+    )
+    folder.verdict.write_bytes(msgspec.json.encode(verdict))
+    page = viewer.get(f"/runs/{CAMERA}/{LAST}").text
+    for word in (
+        "light: night",
+        "321",
+        "51.2",
+        "55.5",
+        "-4.2",
+        "-6.5 to -2.0",
+        "it &lt;knows&gt; a track of the truth",
+    ):
+        assert word in page
 
 
 def test_logs_are_text_and_bounded(viewer: Client, folder: Folder) -> None:

@@ -97,6 +97,7 @@ def _values(request: Request, camera: str, number: int) -> dict[str, Any]:
         "can_retry": generation.state is State.FAILED,
         "verdict": verdict,
         "slices": folders.slices(told),
+        "findings": folders.findings(told),
         "sources": runs.sources(site.engine, generation),
         "published": generation.step(StepName.PUBLISH).result if generation.steps else {},
         "charts": _charts(folder),

@@ -75,6 +75,7 @@ class Slice:
     baseline: float | None
     points: float | None
     interval: tuple[float, float] | None
+    decision: str = ""
 
 
 def logs(folder: Folder) -> list[Log]:
@@ -131,6 +132,12 @@ def slices(told: Mapping[str, Any]) -> list[Slice]:
     return [_slice(row) for row in rows if isinstance(row, dict)]
 
 
+def findings(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(kind, line) of everything that a verdict objects to, or notes."""
+    rows = [row for row in told.get("findings") or () if isinstance(row, dict)]
+    return [(str(row.get("kind", "")), str(row.get("line", ""))) for row in rows]
+
+
 def of_generation(home: Path | None, generation: Generation) -> Folder | None:
     """Its folder, if home has one."""
     if home is None:
@@ -185,13 +192,15 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _slice(row: Mapping[str, Any]) -> Slice:
     band = row.get("band")
-    name = f"{band['low']:g}-{band['high']:g} hidden" if isinstance(band, dict) else str(row.get("name", ""))
+    words = (row.get("dimension"), row.get("name"))
+    name = f"{band['low']:g}-{band['high']:g} hidden" if isinstance(band, dict) else ": ".join(filter(None, words))
     interval = row.get("interval") or row.get("mask_interval")
     return Slice(
         name=name,
         cases=int(row.get("cases") or 0),
         candidate=row.get("candidate"),
-        baseline=row.get("baseline"),
-        points=row.get("points", row.get("mask_points")),
+        baseline=row.get("champion", row.get("baseline")),
+        points=row.get("difference", row.get("points", row.get("mask_points"))),
         interval=(float(interval[0]), float(interval[1])) if interval else None,
+        decision=str(row.get("decision", "")),
     )
