@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from tests.walt_train.loop.web.client import PASSWORD, Clock
+from walt_train.loop.store.errors import StoreWriteError
 from walt_train.loop.web.access.person import Person, Role
 from walt_train.loop.web.access.sessions import BROWSER_S, IDLE_S, LIFE_S
 from walt_train.loop.web.access.tables import web_sessions, web_tokens
@@ -96,6 +97,22 @@ def test_a_browser_is_known_for_the_person_who_signed_in(any_site: Site, clock: 
     assert not sessions.knows(secret, "ann")
     clock.pass_(BROWSER_S + 1)
     assert not sessions.knows(newer, "ann")
+
+
+def test_a_full_disk_keeps_nobody_from_looking(any_site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = any_site.access
+    secret, token = access.sessions.begin("ann", "", ""), access.tokens.make(ANN, "x", "read", 1)
+    clock.pass_(3600)
+
+    def full(_: Engine) -> None:
+        raise StoreWriteError("disk full")
+
+    for module in ("sessions", "tokens"):
+        monkeypatch.setattr(f"walt_train.loop.web.access.{module}.transaction", full)
+    assert access.sessions.person(secret) is not None
+    assert access.tokens.person(token) is not None
+    with pytest.raises(StoreWriteError):
+        access.sessions.begin("ann", "", "")
 
 
 # Tokens

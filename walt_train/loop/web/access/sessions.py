@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 from sqlalchemy import Engine, delete, insert, or_, select, update
 
 from walt_train.loop.store.database import transaction
+from walt_train.loop.store.errors import StoreWriteError
 from walt_train.loop.web.access.person import Person, Role
 from walt_train.loop.web.access.secret import digest, new_id, new_secret
 from walt_train.loop.web.access.tables import people, web_browsers, web_sessions
@@ -83,7 +85,8 @@ class Sessions:
         if row is None or now_us - row.made_us > LIFE_S * 1_000_000 or now_us - row.seen_us > IDLE_S * 1_000_000:
             return None
         if now_us - row.seen_us > _SEEN_EVERY_US:
-            with transaction(self._engine) as connection:
+            # A full disk must keep nobody from seeing that it is full.
+            with suppress(StoreWriteError), transaction(self._engine) as connection:
                 connection.execute(
                     update(web_sessions).where(web_sessions.c.sha256 == digest(secret)).values(seen_us=now_us)
                 )

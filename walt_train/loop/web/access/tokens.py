@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -10,6 +11,7 @@ from sqlalchemy import Engine, func, insert, select, update
 
 from walt_edge.contract.errors import WaltError
 from walt_train.loop.store.database import transaction
+from walt_train.loop.store.errors import StoreWriteError
 from walt_train.loop.web.access.person import Person, Role
 from walt_train.loop.web.access.secret import digest, is_same, new_id, new_secret
 from walt_train.loop.web.access.tables import people, web_tokens
@@ -90,7 +92,8 @@ class Tokens:
         if row is None or prefix != _PREFIX or not is_same(row.sha256, digest(secret)):
             return None
         if row.used_us is None or now_us - row.used_us > _USED_EVERY_US:
-            with transaction(self._engine) as connection:
+            # A full disk must keep nobody from seeing that it is full.
+            with suppress(StoreWriteError), transaction(self._engine) as connection:
                 connection.execute(update(web_tokens).where(web_tokens.c.id == row.id).values(used_us=now_us))
         return Person(row.person, min(SCOPES[row.scope], Role.of(row.role)), token=row.id)
 
