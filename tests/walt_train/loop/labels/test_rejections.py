@@ -23,7 +23,7 @@ from walt_train.loop.lineage.backup import make_backup
 from walt_train.loop.lineage.choose import Choice
 from walt_train.loop.lineage.forget import Wish, begin
 from walt_train.loop.lineage.keep import Policy, keep
-from walt_train.loop.lineage.restore import restore
+from walt_train.loop.lineage.restore import _as_restored, restore
 from walt_train.loop.serve import jobs as jobs_of
 from walt_train.loop.serve.attempt import Watch
 from walt_train.loop.serve.steps import Workshop
@@ -251,3 +251,12 @@ def test_a_choice_narrows(store: Store) -> None:
         assert set(seen(store, choice)) == held, choice
     with pytest.raises(UsageError, match="is no place in a list"):
         Place.read("bm9uc2Vuc2U")
+
+
+def test_a_copy_of_before_knows_sizes_again(filled: Store, tmp_path: Path) -> None:
+    with filled.engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(select(envelopes)).mappings()]
+    areas = {row["id"]: row.pop("area") for row in rows}
+    found = list(_as_restored("envelopes", iter(rows), set(), set()))
+    assert {row["id"]: row["area"] for row in found} == areas
+    assert sorted(map(str, set(areas.values()))) == ["1024.0", "None"]
