@@ -11,6 +11,7 @@ import pytest
 
 from tests.walt_train.loop.serve.loop import Loop, crop, fill, truth
 from walt_train.loop.lineage.erase import erase
+from walt_train.loop.lineage.thin import thin
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.jobs import State, now_us
 from walt_train.loop.serve.logs import KEPT_BYTES, shorten
@@ -74,6 +75,20 @@ def test_a_sheet_goes_with_any_crop_that_it_may_show(loop: Loop) -> None:
     folder = made(loop)
     erase(folder.root, [crop(1).id], pictures=False)
     assert not folder.composites.exists()
+
+
+def test_an_old_sheet_goes_when_a_crop_that_it_may_show_has_expired(loop: Loop) -> None:
+    first = made(loop)
+    truth(loop.folder / "truth", {"motion": 40.0, "4 12": 70.0})
+    fill(loop.store, numbers=range(10, 16))
+    loop.worker(seed=4).run()
+    assert [one.state for one in loop.generations] == [State.DONE] * 2
+    jobs = loop.jobs("thin")
+    thin(loop.store.engine, jobs, loop.home)
+    assert first.composites.exists()
+    loop.store.delete([crop(1).id], "expired")
+    thin(loop.store.engine, jobs, loop.home)
+    assert not first.composites.exists()
 
 
 def test_a_log_keeps_how_it_began_and_how_it_ended(tmp_path: Path) -> None:
