@@ -205,7 +205,7 @@ def _processor_ms(
     for number in range(times):
         _ask_ms(http, url, headers, ask, number)
     after = server.cpu_times()
-    return 1e3 * (after.user + after.system - before.user - before.system) / times
+    return 1e3 * float(after.user + after.system - before.user - before.system) / times
 
 
 @contextmanager

@@ -42,19 +42,20 @@ from walt_train.loop.web.settings import WebSettings
 from walt_train.loop.web.site import Site
 
 _SIZE: Final = Size(devices=160, crops=0, pictured=0, envelopes=0, watched=8, generations=96, rollouts=12)
-_STREETS: Final = 3
+_STREETS: Final = 2
 _FRAMES: Final = 40
 _WIDTH, _HEIGHT = _WH = (640, 360)
 _LEAST_PX: Final = 500
 _MARGIN_PX: Final = 8
 _PLATES: Final = 12
 _SHOTS: Final = (
-    ("fleet", "fleet", 1280, False, 1300),
-    ("fleet-dark", "fleet", 1280, True, 900),
-    ("phone", "fleet", 360, False, 1100),
-    ("camera", f"cameras/{camera_name(1)}", 1280, False, 3600),
-    ("rollout", f"rollouts/{_SIZE.rollouts}", 1280, False, 1300),
-    ("run", f"runs/{camera_name(1)}/12", 1280, False, 2600),
+    ("fleet", "fleet", 1280, False, 0, 1100),
+    ("dark", "fleet", 1280, True, 0, 900),
+    ("phone", "fleet", 360, False, 0, 1100),
+    ("camera", f"cameras/{camera_name(1)}", 1280, False, 0, 1300),
+    ("pictures", f"cameras/{camera_name(1)}", 1280, False, 1600, 3200),
+    ("rollout", f"rollouts/{_SIZE.rollouts}", 1280, False, 0, 1300),
+    ("run", f"runs/{camera_name(1)}/12", 1280, False, 0, 1600),
 )
 
 
@@ -68,14 +69,15 @@ def main() -> None:
         with Store(folder / "store") as store:
             site = fill_street(store, folder)
             with looking(site, Role.OPERATOR, folder, "ada") as eyes:
-                for title, path, width, is_dark, height in _SHOTS:
+                for title, path, width, is_dark, top, bottom in _SHOTS:
                     eyes.browser.dark(is_dark)
                     # As high as the page at once: pictures that nobody has come to yet are not loaded.
-                    eyes.open(path, width, height)
+                    eyes.open(path, width, bottom)
                     eyes.browser.wait("[...document.images].every((one) => one.complete)")
                     eyes.browser.screenshot(folder / "whole.png")
                     whole = _read(folder / "whole.png")
-                    cv2.imwrite(str(args.out / f"dashboard-{title}.png"), whole[:height])
+                    small = [cv2.IMWRITE_PNG_COMPRESSION, 9]
+                    cv2.imwrite(str(args.out / f"dashboard-{title}.png"), whole[top:bottom], small)
 
 
 def fill_street(store: Store, folder: Path) -> Site:
@@ -95,7 +97,7 @@ def fill_street(store: Store, folder: Path) -> Site:
         newest = runs.listed(store.engine, camera=camera_name(number), limit=1)[0]
         _judge(store, camera_name(number), Folder.of(home, newest), truth, folder / f"came-{number}")
     settings = WebSettings(port=0, rate_per_s=1e6, burst=1_000_000)
-    return site_on(store, home=home, settings=settings)
+    return site_on(store, home=home, settings=settings, clock=lambda: now)
 
 
 def _judge(store: Store, camera: str, folder: Folder, truth: Path, came: Path) -> None:
