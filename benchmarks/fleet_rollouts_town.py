@@ -1,4 +1,4 @@
-"""Rollouts by the hundred in simulated towns: the engine as it is, from the fleet's tables on, with a clock of its own.
+"""Rollouts by the hundred in simulated towns: the engine from the fleet's tables on, with a clock of its own.
 
 A town's past of eight days is made once; every release then goes out in a copy of it, with noise of its own: day and
 night, weather, busy and quiet cameras, devices that fall silent. Half of the towns give the release to all of their

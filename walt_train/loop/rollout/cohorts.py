@@ -62,11 +62,11 @@ def draw(
     # Who answers soon comes first: a canary that is asleep would only make the others wait.
     left.sort(key=lambda who: not known.get(who, Known()).is_heard)
     drawn = {CONTROL: _control(plan, seed, left, known)}
-    left = [who for who in left if who not in drawn[CONTROL]]
+    left = _without(left, drawn[CONTROL])
     for stage in plan.stages:
         may = [who for who in left if stage.name != CANARY or known.get(who, Known()).channel != STABLE]
         drawn[stage.name] = may if stage.name == REST else may[: _size(stage.share, stage.most, len(names))]
-        left = [who for who in left if who not in set(drawn[stage.name])]
+        left = _without(left, drawn[stage.name])
     if left:
         # The plan has no rest, or its only devices are no canaries: they follow at the end, like those kept back.
         drawn.setdefault(REST, []).extend(left)
@@ -88,7 +88,8 @@ def _control(
         return []
     heard = [who for who in left if known.get(who, Known()).is_heard]
     count = min(max(plan.control_least, math.ceil(plan.control_share * len(left))), plan.control_most, len(left) // 3)
-    return sorted(heard, key=lambda who: _place(seed, CONTROL, who))[:count]
+    # The canaries have to be awake too.
+    return sorted(heard, key=lambda who: _place(seed, CONTROL, who))[: min(count, len(heard) // 2)]
 
 
 def _outside(
@@ -105,6 +106,11 @@ def _outside(
     heard = {(one.site, one.device) for one in others if known.get((one.site, one.device), Known()).is_heard} - names
     chosen = sorted(heard, key=lambda who: _place(seed, CONTROL, who))[: plan.control_most]
     return [Member(site=site, device=device, cohort=CONTROL, outside=True) for site, device in chosen]
+
+
+def _without(some: list[tuple[str, str]], gone: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    names = set(gone)
+    return [who for who in some if who not in names]
 
 
 def _with_rest(plan: Plan) -> Plan:

@@ -127,9 +127,11 @@ class RolloutEngine:
             raise
         except (WaltError, *UNAVAILABLE) as error:
             self._say(rollout.id, f"rollout {rollout.id}: {cause(error)}; tried again")
-        except Exception:
+        except Exception as error:
             # One rollout's boundary: a fault in it must not keep another from being rolled back.
-            LOGGER.exception("rollout %d", rollout.id)
+            if self._said.get(rollout.id) != repr(error):
+                LOGGER.exception("rollout %d", rollout.id)
+            self._said[rollout.id] = repr(error)
 
     def _drive(self, rollout: Rollout) -> None:
         """One rollout's next piece of work."""

@@ -148,7 +148,8 @@ class Town:
         """Retained wishes: who is away hears of it when it comes back."""
         by_name = {one.topics: one for one in self._houses}
         for topics in devices:
-            by_name[topics].wish = wish
+            if topics in by_name:
+                by_name[topics].wish = wish
             self.told.setdefault(wish.release, set()).add(topics.device)
 
     def running(self) -> dict[str, str]:
