@@ -144,18 +144,18 @@ def _others(train: Path, learned: Learned | None) -> tuple[tuple[int, ...], tupl
     parts = [part for part in learned.parts if not part.clipart_sha256] if learned else []
     if not parts:
         return (), ()
-    scenes: set[int] = set()
-    unknown = []
+    seeds: list[int] = []
+    unknown: list[str] = []
     for folder in _folders(train):
-        try:
+        with contextlib.suppress(AnnotatedError):
             seed = read_annotated(folder).seed
-        except AnnotatedError:
-            continue
-        if seed is None:
-            unknown.append(folder.name)
-        else:
-            scenes.add(seed)
-    return tuple(sorted(scenes)), tuple(unknown) if scenes or unknown else tuple(one.data_sha256 for one in parts)
+            if seed is None:
+                unknown.append(folder.name)
+            else:
+                seeds.append(seed)
+    if len(seeds) + len(unknown) < sum(part.role == "train" for part in parts):
+        unknown += [part.data_sha256 for part in parts]
+    return tuple(sorted(set(seeds))), tuple(unknown)
 
 
 def _folders(train: Path) -> list[Path]:
