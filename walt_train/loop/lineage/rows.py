@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, LargeBinary, MetaData, Table, insert,
 from walt_edge.contract.files import flush
 from walt_train.loop.lineage.copies import CopyError
 
-_LEFT_OUT = ("alembic_version", "meta", "quarantine", "backups")
-"""What is made anew, or is of the place: refused envelopes, and where other copies lie."""
+_LEFT_OUT = ("alembic_version", "meta", "quarantine", "backups", "web_sessions", "web_browsers", "web_attempts")
+"""What is made anew, or is of the place: refused envelopes, where other copies lie, and who was signed in."""
 _BATCH = 1000
 Row = dict[str, Any]
 
