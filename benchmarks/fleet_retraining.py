@@ -337,21 +337,23 @@ def _kill_all(process: subprocess.Popen[bytes]) -> None:
 
 
 def looking(report: Report, folder: Path, cameras: int, crops: int) -> None:
-    """What it costs to know which of many cameras is worth a generation."""
+    """What it costs to know which of many cameras is worth a generation, in time of a processor."""
     with Store(folder) as store:
         _store_crops(store, cameras, crops)
         jobs = Jobs(store.engine, owner="benchmark")
         lookout = Lookout(store.engine, Rules(), now_us)
         name = f"{cameras} cameras, {crops} crops"
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         assert len(lookout.best()) == cameras
-        first_s = time.perf_counter() - began_s
-        report.add(f"triggers of {name}: the first look at all", first_s, "s", target=30.0, better="lower")
-        began_s = time.perf_counter()
+        first_s = time.process_time() - began_s
+        report.add(f"triggers of {name}: the first look at all", first_s, "processor s", target=30.0, better="lower")
+        began_s = time.process_time()
         for _ in range(10):
             lookout.best()
-        between_s = (time.perf_counter() - began_s) / 10
-        report.add("  a turn of the worker between looks", 1000 * between_s, "ms", target=100.0, better="lower")
+        between_s = (time.process_time() - began_s) / 10
+        report.add(
+            "  a turn of the worker between looks", 1000 * between_s, "processor ms", target=100.0, better="lower"
+        )
         for camera in lookout.best()[: cameras // 10]:
             harvest = lookout_harvest(store, camera)
             made = jobs.create(harvest)
@@ -359,11 +361,10 @@ def looking(report: Report, folder: Path, cameras: int, crops: int) -> None:
             jobs.refuse(made, StepName.PUBLISH, "as if it had trained")
         store_more(store, cameras // 20)
         lookout.forget("nobody")
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         lookout.best()
-        again_s = time.perf_counter() - began_s
-        report.add("  a look at all when a twentieth has news", again_s, "s", target=5.0, better="lower")
-        report.add("  of a processor, however often somebody looks, at most", 5.0, "%")
+        again_s = time.process_time() - began_s
+        report.add("  a look at all when a twentieth has news", again_s, "processor s", target=5.0, better="lower")
 
 
 def lookout_harvest(store: Store, camera: str) -> Order:

@@ -21,5 +21,5 @@ def test_whenever_it_is_killed_every_run_ends_once(tmp_path: Path) -> None:
 
 def test_the_benchmark_finds_what_is_released_twice(tmp_path: Path) -> None:
     """A publisher that does not look first and lingers: a kill then doubles a release, and the benchmark says so."""
-    tally = killed(tmp_path / "fleet", 25, seed=1, broken=True)
-    assert tally.doubled + tally.half > 0, tally
+    tally = killed(tmp_path / "fleet", 15, seed=1, broken=True)
+    assert tally.doubled > 0, tally
