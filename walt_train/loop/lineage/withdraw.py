@@ -17,6 +17,7 @@ from walt_train.loop.lineage.erase import erase_model
 from walt_train.loop.lineage.made import Maker, published
 from walt_train.loop.lineage.record import note, note_wishes, release_id
 from walt_train.loop.publish.repository import Release
+from walt_train.loop.rollout.rollouts import end_withdrawn
 from walt_train.loop.serve.folder import Folder
 from walt_train.loop.serve.jobs import Generation, Jobs, Order, State, StepName
 from walt_train.loop.serve.triggers.reading import devices_of, harvest_of
@@ -67,10 +68,12 @@ def withdraw(jobs: Jobs, engine: Engine, home: Path, releases: Releases, tell: T
     """
     every = jobs.all(camera)
     done = [one for one in every if one.state is State.DONE]
-    with engine.connect() as connection:
+    with transaction(engine) as connection:
         spoilt = graph.taints(connection)
         numbers = [one.number for one in every if (camera, one.number) in spoilt]
         released = [release for number in numbers for release in releases_of(connection, camera, number)]
+        # Before anybody is told the way back: a rollout that went on would tell the next of its devices.
+        end_withdrawn(connection, released, "some of its crops were forgotten", time.time_ns() // 1000)
         devices = [DeviceTopics.parse(text) for text in runners(connection, released)]
     if not devices and (not done or done[-1].number not in numbers):
         return f"{camera}: the model that runs did not learn from it"

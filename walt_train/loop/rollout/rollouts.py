@@ -227,6 +227,16 @@ def device_states(engine: Engine, who: Iterable[tuple[str, str]] | None = None) 
     return found
 
 
+def end_withdrawn(connection: Connection, releases: Sequence[int], reason: str, now: int) -> None:
+    """Ends open rollouts of releases that somebody else takes back from all devices, so that no more are told."""
+    may = [one.value for one in OPEN]
+    mine = rollouts.c.release.in_(releases) & rollouts.c.state.in_(may)
+    for number in connection.scalars(select(rollouts.c.id).where(mine)).all():
+        fields = {"state": State.ABORTED.value, "detail": _line(reason, _LINE_MOST), "ended_us": now}
+        connection.execute(update(rollouts).where(rollouts.c.id == number).values(**fields))
+        say(connection, number, now, "walt-loop forget", "withdrawn", reason)
+
+
 def say(connection: Connection, rollout: int, now: int, by: str, what: str, detail: str) -> None:
     """Adds a line to a rollout's history, in the transaction that makes it true."""
     number = select(func.coalesce(func.max(rollout_events.c.number), 0) + 1).where(

@@ -20,6 +20,7 @@ from walt_train.loop.lineage.affected import runners
 from walt_train.loop.publish.repository import Release, Repository
 from walt_train.loop.rollout.engine import RolloutEngine
 from walt_train.loop.rollout.model import CANARY, Limits, Plan, Rollout, RolloutError, State
+from walt_train.loop.rollout.rollouts import end_withdrawn
 from walt_train.loop.simulate.town import BUCKET_S, Noise, Town
 from walt_train.loop.store.store import Store
 from walt_train.loop.store.tables import generations
@@ -242,3 +243,15 @@ def test_killed_before_or_after_any_word_it_goes_on_and_touches_nobody_else(plac
 def test_a_plan_is_data() -> None:
     plan = Plan.of(500, limits=Limits(fewer=0.9))
     assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+
+
+def test_a_release_that_is_withdrawn_goes_to_nobody_further(place: Place) -> None:
+    made = place.create("good")
+    place.until(made, State.RUNNING)
+    with place.engine.begin() as connection:
+        end_withdrawn(connection, [made.release], "some of its crops were forgotten", place.town.now_us())
+    place.town.pass_time(6 * BUCKET_S)
+    place.driver.step()
+    found = place.driver.rollouts.read(made.id)
+    assert (found.state, found.detail) == (State.ABORTED, "some of its crops were forgotten")
+    assert len(place.town.told[made.release]) == 1

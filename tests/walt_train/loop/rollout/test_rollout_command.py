@@ -60,7 +60,7 @@ def test_without_any_it_says_how_one_begins(shell: Shell) -> None:
         (("show",), "the others the ID of a rollout"),
         (("show", "x"), "'x' is no rollout's ID"),
         (("show", "7"), "no rollout 7: walt-loop rollout list names those that there are"),
-        (("abort", "1"), "say why by --reason"),
+        (("abort", "1"), "abort takes the release back from devices: give --reason"),
         (("start", "a.walt", "--all"), "give --home"),
         (("start", "a.walt", "--home", "h"), "name devices by --device SITE/DEVICE, or all of them by --all"),
         (("start", "a.walt", "--home", "h", "--all"), "has heard no device yet"),
