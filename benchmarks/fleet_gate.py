@@ -131,8 +131,8 @@ def _hidden_harm(report: Report, chance: np.random.Generator, each: int) -> None
 def _real(report: Report, folder: Path) -> None:
     """The packaged network against the eyes without weights, on a street that was really rendered."""
     for found in real_generations(folder):
-        line = found.verdict.line[:140]
-        report.add(f"real: {found.what}: as it must be ({line})", float(found.is_right), target=1)
+        word = found.verdict.decision.value
+        report.add(f"real: {found.what}: {word}, as it must be", float(found.is_right), target=1)
 
 
 def _leaked_frame(chance: np.random.Generator, generation: Generation) -> None:
