@@ -53,9 +53,9 @@ _SHOTS: Final = (
     ("dark", "fleet", 1280, True, 0, 900),
     ("phone", "fleet", 360, False, 0, 1100),
     ("camera", f"cameras/{camera_name(1)}", 1280, False, 0, 1300),
-    ("pictures", f"cameras/{camera_name(1)}", 1280, False, 1600, 3200),
+    ("pictures", f"cameras/{camera_name(1)}", 1280, False, 1600, 2960),
     ("rollout", f"rollouts/{_SIZE.rollouts}", 1280, False, 0, 1300),
-    ("run", f"runs/{camera_name(1)}/12", 1280, False, 0, 1600),
+    ("run", f"runs/{camera_name(1)}/12", 1280, False, 0, 1060),
 )
 
 

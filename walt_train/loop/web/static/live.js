@@ -4,6 +4,7 @@ const MOST_MS = 120_000;
 for (const place of document.querySelectorAll("[data-live]")) {
   const every = 1000 * Number(place.dataset.every);
   let wait = every;
+  let timer = 0;
 
   // What the reader has opened, and where the keyboard is, stays as it was.
   const put = (text) => {
@@ -37,11 +38,15 @@ for (const place of document.querySelectorAll("[data-live]")) {
         wait = Math.min(2 * wait, MOST_MS);
       }
     }
-    setTimeout(look, wait);
+    clearTimeout(timer);
+    timer = setTimeout(look, wait);
   };
 
-  setTimeout(look, every);
+  timer = setTimeout(look, every);
+  // Who comes back to the page sees at once how it is now.
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) wait = every;
+    if (document.hidden) return;
+    clearTimeout(timer);
+    look();
   });
 }
