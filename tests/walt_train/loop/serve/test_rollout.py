@@ -61,7 +61,7 @@ def test_the_same_bundle_is_one_release_and_one_rollout_whatever_came_after(stor
     assert publish(bundle(tmp_path, "cam-1"), DEVICES, generation("cam-1")) == first
     newest = repository.newest()
     assert newest is not None
-    assert (newest.number, newest.roles, told.releases) == (2, {"canary"}, [1, 2])
+    assert (newest.number, newest.roles, told.releases) == (2, frozenset({"canary"}), [1, 2])
     found = Rollouts(store.engine).all()
     assert [(one.release, one.camera, one.generation) for one in found] == [(2, "cam-2", 1), (1, "cam-1", 1)]
 
