@@ -151,3 +151,12 @@ def test_adding_a_sample_costs_next_to_nothing() -> None:
     times = Times()
     best_s = min(timeit.repeat(lambda: times.add(1.0), number=2000, repeat=20)) / 2000
     assert best_s < 2e-6
+
+
+def test_looks_are_told_with_how_sure_they_were() -> None:
+    """Home makes the mean score of any stretch of time from two messages."""
+    meter = Meter("boot-1")
+    for scores in ([0.9, 0.5], [], [1.0]):
+        meter.looked(40.0, np.array(scores, np.float32))
+    told = meter.report(CameraStats(), SpoolCounts(), objects_seen=0, crops_chosen=0, rejected_by_reason={})
+    assert (told.looks, told.scored, told.score_milli, told.infer_ms_p50) == (3, 3, 2400, 40.0)

@@ -22,6 +22,7 @@ from walt_train.loop.rollout.engine import RolloutEngine
 from walt_train.loop.rollout.model import CANARY, Limits, Plan, Rollout, RolloutError, State
 from walt_train.loop.rollout.rollouts import end_withdrawn
 from walt_train.loop.simulate.town import BUCKET_S, Noise, Town
+from walt_train.loop.store.config import StoreConfig
 from walt_train.loop.store.store import Store
 from walt_train.loop.store.tables import generations
 
@@ -255,3 +256,11 @@ def test_a_release_that_is_withdrawn_goes_to_nobody_further(place: Place) -> Non
     found = place.driver.rollouts.read(made.id)
     assert (found.state, found.detail) == (State.ABORTED, "some of its crops were forgotten")
     assert len(place.town.told[made.release]) == 1
+
+
+def test_on_postgresql_it_is_the_same(database_url: str, tmp_path: Path) -> None:
+    with Store(StoreConfig(database_url, str(tmp_path / "blobs"))) as store:
+        place = Place(store.engine, tmp_path, 10)
+        assert place.until(place.create("blind"), State.ROLLED_BACK).evidence.findings
+        place.until(place.create("good"), State.DONE)
+        assert place.runs() == {"good-4.walt"}
