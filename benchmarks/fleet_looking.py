@@ -1,4 +1,4 @@
-"""What it costs to know which of thousands of cameras is worth a generation: part of `benchmarks.fleet_retraining`."""
+"""What it costs to know which of many cameras is worth a generation: a part of `benchmarks.fleet_retraining`."""
 
 from __future__ import annotations
 
