@@ -173,6 +173,8 @@ class RolloutEngine:
         name = CONTROL if is_last else rollout.now.name
         self._tell_all(rollout, [one for one in rollout.cohort(name).members if not one.outside], name)
         if is_last:
+            # Also where canaries were all that there was: what has proven itself is for everybody.
+            self._releases.promote(Release(rollout.release, rollout.target, rollout.sha256))
             with self._writing() as connection:
                 text = f"release {rollout.release} is everywhere it was meant for, or waits for who is offline"
                 self._change(connection, rollout.id, State.RUNNING, "done", text, state=State.DONE, ended=True)

@@ -203,7 +203,7 @@ class Rollouts:
         heard_us = self._clock() - HEARD_US
         known = {
             who: Known(
-                getattr(state.info, "channel", ""),
+                state.info.channel if state.info is not None else "",
                 state.status == "online" or (state.status == "" and state.newest_us >= heard_us),
             )
             for who, state in states.items()

@@ -98,6 +98,17 @@ def test_a_good_release_goes_through_all_stages_and_is_signed_for_all(place: Pla
     assert all(one.told_us is not None and one.undo is None for one in done.members)
 
 
+def test_a_camera_s_own_model_is_compared_with_other_cameras_and_signed_for_all_in_the_end(place: Place) -> None:
+    made = place.create("good", place.town.devices[:1])
+    done = place.until(made, State.DONE)
+    assert [(one.name, len(one.members)) for one in done.cohorts] == [("canary", 1), ("control", 11)]
+    assert place.town.told[2] == {place.town.devices[0].device}
+    assert [one.number for one in place.repository.releases("stable")] == [2]
+    passed = next(one.detail for one in done.events if one.what == "passed")
+    assert "detections" in passed
+    assert "11 devices compared" in passed
+
+
 @pytest.mark.parametrize(
     "name", ["crash", "subtle", *(pytest.param(name, marks=pytest.mark.slow) for name in ("slow", "silent", "blind"))]
 )
