@@ -153,7 +153,7 @@ def _asks(store: Store, size: Size) -> list[Ask]:
         Ask("API: history", tuple(f"api/v1/cameras/{one}/history" for one in cameras)),
         Ask("API: crops", tuple(f"api/v1/crops?camera={one}&limit=500" for one in cameras)),
         Ask("API: crop", tuple(f"api/v1/crops/{one}" for one in crops)),
-        Ask("API: runs", ("api/v1/runs", "api/v1/runs?limit=500", f"api/v1/runs/{camera_name(0)}/1")),
+        Ask("API: runs", ("api/v1/runs", "api/v1/runs?limit=200", f"api/v1/runs/{camera_name(0)}/1")),
         Ask("API: rollouts", ("api/v1/rollouts", "api/v1/rollouts?limit=500")),
         Ask("API: rollout of every device", (f"api/v1/rollouts/{whole}", f"api/v1/rollouts/{whole}/members")),
         Ask("API: audit", ("api/v1/audit",)),

@@ -46,7 +46,8 @@ def runs_(
     person: Viewer,
     camera: NameWish = "",
     state: RunState = "",
-    limit: Limit = 50,
+    # Each comes with its steps.
+    limit: Annotated[int, Query(ge=1, le=200, description="items of a page at most")] = 50,
     cursor: After = None,
 ) -> Response:
     """Trainings, the newest first."""
