@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, insert, update
+from sqlalchemy import Engine, event, insert, update
 
 from tests.bundles import FILES, manifest
 from walt_edge.contract.bundle import write_bundle
@@ -275,3 +276,37 @@ def test_on_postgresql_it_is_the_same(database_url: str, tmp_path: Path) -> None
         assert place.until(place.create("blind"), State.ROLLED_BACK).evidence.findings
         place.until(place.create("good"), State.DONE)
         assert place.runs() == {"good-4.walt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "often", "state", "released"), [("crash", 12, State.ROLLED_BACK, 3), ("good", 40, State.DONE, 2)]
+)
+def test_cut_off_at_any_statement_it_ends_the_same(
+    place: Place, name: str, often: int, state: State, released: int
+) -> None:
+    """One statement of the engine's in so many is the last of its process; the next one goes on from the tables."""
+    made, chance, is_risky = place.create(name), random.Random(5), False
+    cuts = 0
+
+    def cut(*_: object) -> None:
+        nonlocal cuts
+        if is_risky and chance.random() < 1 / often:
+            cuts += 1
+            raise OSError("cut off")
+
+    event.listen(place.engine, "before_cursor_execute", cut)
+    for _ in range(1500):
+        is_risky, before = True, cuts
+        place.driver.step()
+        is_risky = False
+        if place.driver.rollouts.read(made.id).state is state:
+            break
+        if cuts == before:
+            place.town.pass_time(BUCKET_S)
+    found = place.driver.rollouts.read(made.id)
+    assert (found.state, place.repository.releases()[0].number) == (state, released)
+    assert cuts > 5
+    touched = [one for one in found.members if one.touched_us is not None]
+    assert all(one.told_us is not None for one in touched)
+    assert len(place.town.told[2]) == (12 if state is State.DONE else 1)
+    assert (len(place.town.told[3]) == 1) if state is State.ROLLED_BACK else (3 not in place.town.told)
