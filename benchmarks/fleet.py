@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import fleet_gate, fleet_pages, fleet_retraining, fleet_rollouts
-from benchmarks.report import Report, arguments
+from benchmarks.report import Report, Row, arguments
 
-Part = Callable[[Report, bool, Path], None]
+Part = Callable[[bool, Path], list[Row]]
 PARTS: dict[str, Part] = {
-    "rollouts": fleet_rollouts.measure,
-    "gate": fleet_gate.measure,
-    "retraining": fleet_retraining.measure,
-    "pages": fleet_pages.measure,
+    "rollouts": fleet_rollouts.rows,
+    "gate": fleet_gate.rows,
+    "retraining": fleet_retraining.rows,
+    "pages": fleet_pages.rows,
 }
 
 
@@ -34,7 +34,7 @@ def main() -> int:
     report = Report("fleet", {"quick": int(args.quick)})
     for name in args.only or PARTS:
         with tempfile.TemporaryDirectory(prefix=f"walt-{name}-") as folder:
-            PARTS[name](report, args.quick, Path(folder))
+            report.rows += PARTS[name](args.quick, Path(folder))
     report.finish(args.out)
     return 0 if all(row.met for row in report.rows) else 1
 
