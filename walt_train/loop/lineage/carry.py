@@ -12,10 +12,11 @@ from walt_edge.contract.errors import UsageError
 from walt_train.loop.labels.tables import shown_in
 from walt_train.loop.lineage.affected import Affected, affected
 from walt_train.loop.lineage.copies import forget_in, known_copies
+from walt_train.loop.lineage.erase import erase_pictures
 from walt_train.loop.lineage.forget import Done, Forget, Progress, Wait, complete, ids_of, pending, remove
 from walt_train.loop.lineage.withdraw import Releases, Tell, adopt, retire, retrain, spoilt_cameras, withdraw
 from walt_train.loop.publish.files import BusyError, held
-from walt_train.loop.serve.folder import Folder
+from walt_train.loop.serve.folder import REPORTS, Folder
 from walt_train.loop.serve.jobs import Jobs
 from walt_train.loop.store.store import Store
 
@@ -71,10 +72,12 @@ def _carry_out(hands: Hands, forget: Forget, progress: Progress) -> Done:
     done.lines += _models(hands, forget)
     with engine.connect() as connection:
         found = [one for one in affected(connection, ids) if one.learned]
-        done.remains += [
-            f"truth {place} shows {count} of the frames: delete the folder, and export what is left"
-            for place, count in shown_in(connection, ids).items()
-        ]
+        shown = shown_in(connection, ids)
+    done.lines += _drawn(hands) if shown else []
+    done.remains += [
+        f"truth {place} shows {count} of the frames: delete the folder, and export what is left"
+        for place, count in shown.items()
+    ]
     done.remains += _remains(hands, found)
     complete(engine, forget)
     return done
@@ -129,6 +132,15 @@ def _models(hands: Hands, forget: Forget) -> list[str]:
     if hands.home is not None and hands.releases is not None:
         lines += retire(hands.jobs, engine, hands.home, hands.releases)
     return lines
+
+
+def _drawn(hands: Hands) -> list[str]:
+    """Removes what evaluations drew: which of the frames that judged are in it, nobody wrote down."""
+    if hands.home is None:
+        return []
+    roots = [Folder.of(hands.home, one).root / REPORTS for one in hands.jobs.all()]
+    count = sum(erase_pictures(root).files for root in roots)
+    return [f"{count} pictures of evaluations removed, which may show some of the frames"] if count else []
 
 
 def _copies(store: Store, forget: Forget, ids: Sequence[str], lines: list[str]) -> list[str]:

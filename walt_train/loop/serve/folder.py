@@ -27,6 +27,7 @@ from walt_edge.contract.files import write_whole
 from walt_train.loop.serve.jobs import Generation, State, StepName
 
 GENERATIONS = "generations"
+REPORTS = "reports"
 COMPOSITES = "composites.jpg"
 
 
@@ -112,11 +113,11 @@ class Folder:
 
     def report(self, name: str, number: int = 1) -> Path:
         """An evaluation of `motion`, the `champion` or the `candidate`, on the holdout of that number."""
-        return self.root / "reports" / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
+        return self.root / REPORTS / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
 
     def pictures(self, name: str, number: int = 1) -> Path:
         """A folder of pictures beside that evaluation: the most hidden objects, the same of every model."""
-        return self.root / "reports" / "pictures" / (name if number == 1 else f"{name}-{number}")
+        return self.root / REPORTS / "pictures" / (name if number == 1 else f"{name}-{number}")
 
     def log(self, name: str, attempt: int) -> Path:
         """What a program said; its folder is made."""

@@ -119,6 +119,8 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # An upgrade beneath a running server must not mix its code with newer templates.
+        auto_reload=False,
     )
     made.filters |= {"ago": _ago, "utc": utc, "count": count, "bytes": size, "browser": browser}
     made.globals["static"] = static_url

@@ -25,7 +25,8 @@ from walt_train.loop.labels.tables import label_exports
 from walt_train.loop.lineage.carry import Hands, carry_out
 from walt_train.loop.lineage.choose import Choice
 from walt_train.loop.lineage.forget import Wish, begin
-from walt_train.loop.serve.jobs import Jobs
+from walt_train.loop.serve.folder import Folder
+from walt_train.loop.serve.jobs import Jobs, Order
 from walt_train.loop.store.store import Store
 
 COUNT = 4
@@ -104,6 +105,22 @@ def test_a_forgotten_frame_is_named(drawn: Store, tmp_path: Path) -> None:
     ]
     with drawn.engine.connect() as connection:
         assert len(connection.execute(select(label_exports)).all()) == COUNT - 1
+
+
+def test_what_evaluations_drew_goes_with_a_forgotten_frame(drawn: Store, tmp_path: Path) -> None:
+    export_labels(drawn, "cam-1", tmp_path / "truth")
+    jobs, home = Jobs(drawn.engine, owner="tester"), tmp_path / "home"
+    order = Order(camera="cam-1", recipe="demo", seed=0, training_steps=None, crops=1, tracks=1)
+    generation = jobs.create(order)
+    assert generation is not None
+    picture_path = Folder.of(home, generation).pictures("candidate") / "01.jpg"
+    picture_path.parent.mkdir(parents=True)
+    picture_path.write_bytes(b"drawn over a frame that judges")
+    begun = begin(drawn.engine, Wish(choice=Choice(crops=(drawn.ids()[0],))), "for a test")
+    assert begun is not None
+    done = carry_out(Hands(store=drawn, jobs=jobs, home=home), begun)
+    assert not picture_path.exists()
+    assert "1 pictures of evaluations removed, which may show some of the frames" in done.lines
 
 
 def test_a_thing_that_only_hides(tmp_path: Path) -> None:
