@@ -233,6 +233,7 @@ class RolloutEngine:
                 self._pass(connection, rollout, evidence)
             elif case.now_us - rollout.stage_us > rollout.now.patience_s * SECOND_US:
                 text = f"{rollout.now.name} did not pass in time: {lacking(rollout.now, evidence, case.needed)}"
+                LOGGER.warning("rollout %d waits for a person: %s", rollout.id, text)
                 self._change(connection, rollout.id, State.RUNNING, "patience", text, state=State.PAUSED)
         if breach is not None:
             LOGGER.error("rollout %d is rolled back: %s", rollout.id, breach.line)
