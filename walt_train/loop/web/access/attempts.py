@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from walt_train.loop.store.database import transaction
+from walt_train.loop.web.access.rates import network_of
 from walt_train.loop.web.access.secret import digest
 from walt_train.loop.web.access.tables import web_attempts
 
@@ -40,7 +41,7 @@ class Guessed:
 def guessed(address: str, name: str, browser: str = "") -> list[Guessed]:
     """What a sign-in counts against; `browser` is the secret of one that is known for this name, or ""."""
     whom = Guessed(f"browser:{browser}", 5, 300.0) if browser else Guessed(f"name:{name}", 10, 30.0)
-    return [Guessed(f"address:{address}", 10, 900.0), whom]
+    return [Guessed(f"address:{network_of(address)}", 10, 900.0), whom]
 
 
 class Attempts:

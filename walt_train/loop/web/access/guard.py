@@ -56,17 +56,23 @@ def _at_least(role: Role) -> Callable[[Request], Person]:
     return dependency
 
 
-def _with_session(request: Request) -> Person:
-    person = _at_least(Role.VIEWER)(request)
-    if person.token:
-        audit(request, person, "access", request.url.path, "needs a person", "refused")
-        raise HTTPException(403, "this is done by a person who is signed in, not with a token")
-    return person
+def _in_person(role: Role) -> Callable[[Request], Person]:
+    def dependency(request: Request) -> Person:
+        person = _at_least(role)(request)
+        if person.token:
+            audit(request, person, "access", request.url.path, "needs a person", "refused")
+            raise HTTPException(403, "this is done by a person who is signed in, not with a token")
+        return person
+
+    return dependency
 
 
 Viewer = Annotated[Person, Depends(_at_least(Role.VIEWER))]
 Operator = Annotated[Person, Depends(_at_least(Role.OPERATOR))]
 Admin = Annotated[Person, Depends(_at_least(Role.ADMIN))]
 
-SignedIn = Annotated[Person, Depends(_with_session)]
+SignedIn = Annotated[Person, Depends(_in_person(Role.VIEWER))]
 """Anybody, but in person: what one does to one's own account."""
+
+AdminInPerson = Annotated[Person, Depends(_in_person(Role.ADMIN))]
+"""An admin, but no token: one that could let people in would outlive its end."""

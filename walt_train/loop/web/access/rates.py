@@ -30,7 +30,7 @@ class Rates:
 
     def wait_s(self, address: str) -> float:
         """Takes one request of an address; 0 = it may pass, else so long is to be waited and nothing is taken."""
-        key = _network(address)
+        key = network_of(address)
         with self._lock:
             now_s = self._clock()
             left, since_s = self._left.pop(key, (float(self._burst), now_s))
@@ -42,10 +42,13 @@ class Rates:
         return 0.0 if may_pass else (1.0 - left) / self._per_s
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What counts as one client: an IPv6 client has a /64 to choose from."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
         return address[:64]
-    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else str(found)
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    # As a server says it that listens by IPv6 for both; all of them together are no one's network.
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, delete, insert, or_, select, update
 
 from walt_train.loop.store.database import transaction
 from walt_train.loop.store.errors import StoreWriteError
+from walt_train.loop.web.access.people import PeopleError
 from walt_train.loop.web.access.person import Person, Role
 from walt_train.loop.web.access.secret import digest, new_id, new_secret
 from walt_train.loop.web.access.tables import people, web_browsers, web_sessions
@@ -23,6 +24,9 @@ LIFE_S: Final = 7 * 86_400
 
 BROWSER_S: Final = 180 * 86_400
 """So long a browser is known in which somebody has signed in."""
+
+SESSIONS_MOST: Final = 50
+"""Of one person; who signs in once more ends the one that was not used for longest."""
 
 _SEEN_EVERY_US: Final = 60_000_000
 _AGENT_MAX: Final = 160
@@ -50,7 +54,7 @@ class Sessions:
         self._engine = engine
         self._clock = clock
 
-    def begin(self, name: str, address: str, agent: str, instead_of: str = "") -> str:
+    def begin(self, name: str, address: str, agent: str, instead_of: str = "", as_of_us: int | None = None) -> str:
         """A new session; returns its secret, which is nowhere else.
 
         Args:
@@ -58,11 +62,21 @@ class Sessions:
             address: Where the person sits.
             agent: What the browser calls itself.
             instead_of: The secret that the browser showed before; it ends, so that nobody can have planted it.
+            as_of_us: Only while that is when the password was last set: it may change while one is checked.
+
+        Raises:
+            PeopleError: It was changed meanwhile, or the person disabled.
         """
         secret, now_us = new_secret(), self._clock()
         row = {"sha256": digest(secret), "id": new_id(), "person": name, "made_us": now_us, "seen_us": now_us}
         row |= {"address": address[:64], "agent": _printable(agent)}
+        is_so = (people.c.name == name) & people.c.disabled_us.is_(None)
+        if as_of_us is not None:
+            is_so &= people.c.changed_us == as_of_us
         with transaction(self._engine) as connection:
+            # First: whoever changes the password or disables the person waits for this row, and then ends us too.
+            if not connection.execute(update(people).where(is_so).values(entered_us=now_us)).rowcount:
+                raise PeopleError(f"{name} was changed meanwhile: sign in again")
             ended = or_(
                 web_sessions.c.sha256 == digest(instead_of),
                 web_sessions.c.made_us < now_us - LIFE_S * 1_000_000,
@@ -70,7 +84,9 @@ class Sessions:
             )
             connection.execute(delete(web_sessions).where(ended))
             connection.execute(insert(web_sessions).values(row))
-            connection.execute(update(people).where(people.c.name == name).values(entered_us=now_us))
+            mine = select(web_sessions.c.sha256).where(web_sessions.c.person == name)
+            spare = mine.order_by(web_sessions.c.seen_us.desc(), web_sessions.c.made_us.desc()).offset(SESSIONS_MOST)
+            connection.execute(delete(web_sessions).where(web_sessions.c.sha256.in_(spare)))
         return secret
 
     def person(self, secret: str) -> Person | None:

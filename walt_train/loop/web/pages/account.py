@@ -49,7 +49,7 @@ def change_password(
     except WaltError as error:
         return _page(request, person, wrong=f"{error}.", status=400)
     audit(request, person, "people.password", person.name)
-    return enter(request, person.name, "/account")
+    return enter(request, access.people.read(person.name), "/account")
 
 
 @router.post("/account/sessions/{session}/end")

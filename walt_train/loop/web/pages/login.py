@@ -12,6 +12,7 @@ from walt_train.loop.web.access.asker import asker_of
 from walt_train.loop.web.access.attempts import Guessed, guessed
 from walt_train.loop.web.access.cookies import BROWSER, SESSION, cookie, set_cookie
 from walt_train.loop.web.access.guard import SignedIn, audit
+from walt_train.loop.web.access.people import Entry
 from walt_train.loop.web.render import render
 from walt_train.loop.web.site import site_of
 
@@ -55,7 +56,7 @@ def sign_in(
         return _asked(request, next, name, "That is not the name and password of anybody here.", 401)
     access.attempts.succeeded(against)
     access.trail.note(person.name, "sign-in", person.name, address=address)
-    return enter(request, person.name, next)
+    return enter(request, person, next)
 
 
 def counted_against(request: Request, name: str) -> list[Guessed]:
@@ -65,13 +66,18 @@ def counted_against(request: Request, name: str) -> list[Guessed]:
     return guessed(asker_of(request).address, name, browser if is_known else "")
 
 
-def enter(request: Request, name: str, where: str = _HOME) -> Response:
-    """Begins a session of somebody's, in place of the browser's former one, and goes to a page."""
+def enter(request: Request, person: Entry, where: str = _HOME) -> Response:
+    """Begins a session of somebody's, in place of the browser's former one, and goes to a page.
+
+    Raises:
+        PeopleError: The password that was looked at holds no more.
+    """
     sessions = site_of(request).access.sessions
     former, agent = cookie(request, SESSION), request.headers.get("user-agent", "")
     answer = RedirectResponse(own(where), 303)
-    set_cookie(request, answer, SESSION, sessions.begin(name, asker_of(request).address, agent, former))
-    set_cookie(request, answer, BROWSER, sessions.remember(cookie(request, BROWSER), name))
+    secret = sessions.begin(person.name, asker_of(request).address, agent, former, person.changed_us)
+    set_cookie(request, answer, SESSION, secret)
+    set_cookie(request, answer, BROWSER, sessions.remember(cookie(request, BROWSER), person.name))
     return answer
 
 

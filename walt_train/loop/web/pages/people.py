@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import Response
 
 from walt_edge.contract.errors import WaltError
-from walt_train.loop.web.access.guard import Admin, audit
+from walt_train.loop.web.access.guard import Admin, AdminInPerson, audit
 from walt_train.loop.web.access.people import PeopleError
 from walt_train.loop.web.access.person import Person, Role
 from walt_train.loop.web.render import render, see_other
@@ -26,7 +26,7 @@ def people(request: Request, person: Admin) -> Response:
 @router.post("/people")
 def add(
     request: Request,
-    person: Admin,
+    person: AdminInPerson,
     name: Annotated[str, Form(max_length=200)] = "",
     role: Annotated[str, Form(max_length=20)] = "viewer",
     password: Annotated[str, Form(max_length=2000)] = "",
@@ -43,7 +43,9 @@ def add(
 
 
 @router.post("/people/{name}/role")
-def set_role(request: Request, person: Admin, name: str, role: Annotated[str, Form(max_length=20)] = "") -> Response:
+def set_role(
+    request: Request, person: AdminInPerson, name: str, role: Annotated[str, Form(max_length=20)] = ""
+) -> Response:
     """Changes what somebody may do."""
     wanted = _role(role)
     try:
@@ -56,7 +58,7 @@ def set_role(request: Request, person: Admin, name: str, role: Annotated[str, Fo
 
 @router.post("/people/{name}/password")
 def set_password(
-    request: Request, person: Admin, name: str, password: Annotated[str, Form(max_length=2000)] = ""
+    request: Request, person: AdminInPerson, name: str, password: Annotated[str, Form(max_length=2000)] = ""
 ) -> Response:
     """Sets somebody's password, who is then signed out everywhere."""
     try:
@@ -68,7 +70,7 @@ def set_password(
 
 
 @router.post("/people/{name}/disable")
-def disable(request: Request, person: Admin, name: str) -> Response:
+def disable(request: Request, person: AdminInPerson, name: str) -> Response:
     """Locks somebody out."""
     try:
         site_of(request).access.people.disable(name)
@@ -79,7 +81,7 @@ def disable(request: Request, person: Admin, name: str) -> Response:
 
 
 @router.post("/people/{name}/enable")
-def enable(request: Request, person: Admin, name: str) -> Response:
+def enable(request: Request, person: AdminInPerson, name: str) -> Response:
     """Lets somebody in again."""
     try:
         site_of(request).access.people.enable(name)

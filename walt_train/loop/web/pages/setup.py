@@ -50,7 +50,7 @@ def setup(
     except WaltError as error:
         return _asked(request, name, str(error), 400)
     site.access.trail.note(first.name, "people.first", first.name, address=address)
-    return enter(request, first.name)
+    return enter(request, first)
 
 
 def _asked(request: Request, name: str = "", wrong: str = "", status: int = 200) -> Response:
