@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, func, select, tuple_
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.expression import UnaryExpression
@@ -134,7 +135,8 @@ def _not_looked_up(column: Column[str]) -> ColumnElement[str]:
 class Place(msgspec.Struct, frozen=True, array_like=True):
     """Where a page ends: the last row's values of the order's columns."""
 
-    value: float | int
+    # No database holds larger ones.
+    value: float | Annotated[int, Meta(ge=-(2**62), le=2**62)]
     camera: str
     id: str
 

@@ -24,6 +24,8 @@ DRAWING_BYTES: Final = 1 << 20
 THINGS_MOST: Final = 200
 POINTS_MOST: Final = 20_000
 """In a drawing; a person sets a few hundred."""
+COVER_MOST: Final = 32
+"""All outlines together span so many times the frame at most: each is filled to be checked; a crowd spans a few."""
 LEAST_PX: Final = 16
 """An outline around fewer pixels is a slip of the hand."""
 _OUTSIDE_SHARE, _OUTSIDE_PX = 0.02, 20
@@ -100,6 +102,9 @@ def read_drawing(data: bytes | str, size_wh: tuple[int, int]) -> Drawing:
     if len(set(tracks)) < len(tracks):
         raise DrawingError("two things are said to be the same object: delete one of them")
     for place, thing in enumerate(drawing.things, start=1):
+        _check_places(thing, f"{thing.label} {place}", size_wh)
+    _check_cover(drawing)
+    for place, thing in enumerate(drawing.things, start=1):
         _check(thing, f"{thing.label} {place}", size_wh)
     return drawing
 
@@ -125,13 +130,29 @@ def regions_of(drawing: Drawing) -> list[Region]:
     return regions
 
 
-def _check(thing: Thing, name: str, size_wh: tuple[int, int]) -> None:
+def _check_places(thing: Thing, name: str, size_wh: tuple[int, int]) -> None:
     for ring in thing.rings:
         for x, y in ring:
             if not (math.isfinite(x) and math.isfinite(y)):
                 raise DrawingError(f"{name}: a corner is no place")
             if not (_is_near(x, size_wh[0]) and _is_near(y, size_wh[1])):
                 raise DrawingError(f"{name}: a corner at {x:g}, {y:g} is too far outside of the frame {size_wh}")
+
+
+def _check_cover(drawing: Drawing) -> None:
+    width, height = drawing.size_wh
+    area = sum(
+        (x1 - x0) * (y1 - y0) * len(thing.rings)
+        for thing in drawing.things
+        for x0, y0, x1, y1 in [_pixels_around(thing, drawing.size_wh)]
+    )
+    if area > COVER_MOST * width * height:
+        raise DrawingError(
+            f"its outlines span {area / (width * height):.0f} times the frame, at most {COVER_MOST}: delete some"
+        )
+
+
+def _check(thing: Thing, name: str, size_wh: tuple[int, int]) -> None:
     box = _pixels_around(thing, size_wh)
     amodal = _fill([thing.amodal], box)
     if np.count_nonzero(amodal) < LEAST_PX:

@@ -15,14 +15,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, and_, delete, func, insert, or_, select
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from walt_edge.contract.errors import UsageError, WaltError
 from walt_edge.contract.topics import Kind
 from walt_train.loop.labels.choosing import cameras_of
 from walt_train.loop.labels.drawing import Drawing, encode_drawing, read_drawing
 from walt_train.loop.labels.tables import label_drafts, label_drawings, label_leases
-from walt_train.loop.lineage.record import insert_missing
 from walt_train.loop.store.database import transaction
 from walt_train.loop.store.tables import envelopes
 
@@ -114,13 +115,8 @@ class Drawings:
 
     def take(self, frame: str, by: str) -> bool:
         """Leases a frame, or goes on doing so; False if somebody else works on it."""
-        now_us = self._clock()
-        until = {"by": by, "until_us": now_us + self._lease_us}
-        free = or_(label_leases.c.by == by, label_leases.c.until_us < now_us)
         with transaction(self._engine) as connection:
-            insert_missing(connection, label_leases, [{"frame": frame, **until}])
-            mine = update(label_leases).where(label_leases.c.frame == frame, free)
-            return connection.execute(mine.values(until)).rowcount == 1
+            return self._take(connection, frame, by)
 
     def leave(self, frame: str, by: str) -> None:
         """Lets others have it; what was begun stays."""
@@ -150,9 +146,9 @@ class Drawings:
             LeaseError: Somebody else works on it by now.
         """
         drawing = read_drawing(data, size_wh)
-        self._lease(frame, by)
         row = {"frame": frame, "by": by, "at_us": self._clock(), "drawing": encode_drawing(drawing)}
         with transaction(self._engine) as connection:
+            self._lease(connection, frame, by)
             connection.execute(delete(label_drafts).where(_of(label_drafts, frame, by)))
             connection.execute(insert(label_drafts), row)
         return drawing
@@ -166,10 +162,10 @@ class Drawings:
             UsageError: The frame was deleted.
         """
         drawing = read_drawing(data, size_wh) if state == "done" else Drawing(size_wh=size_wh)
-        self._lease(frame, by)
         camera, _ = self.frame(frame)
         row = {"frame": frame, "by": by, "camera": camera, "at_us": self._clock(), "state": state}
         with transaction(self._engine) as connection:
+            self._lease(connection, frame, by)
             last = select(func.max(label_drawings.c.number)).where(_of(label_drawings, frame, by))
             row["number"] = number = int(connection.scalar(last) or 0) + 1
             connection.execute(insert(label_drawings), {**row, "drawing": encode_drawing(drawing)})
@@ -191,11 +187,12 @@ class Drawings:
         """What somebody finished on the frame of a camera that is nearest in time to this one, as JSON."""
         _, at_us = self.frame(frame)
         with self._engine.connect() as connection:
-            times = dict(_frames(connection, camera))
-            mine = [one for one in _newest(connection, camera) if one.by == by and one.state == "done"]
-        mine = [one for one in mine if one.frame != frame and one.frame in times]
-        nearest = min(mine, key=lambda one: abs(times[one.frame] - at_us), default=None)
-        return None if nearest is None else nearest.drawing
+            states = _finished(connection, camera)
+            near = sorted(_frames(connection, camera), key=lambda one: abs(one[1] - at_us))
+            found = next((one for one, _ in near if one != frame and states.get(one, {}).get(by) == "done"), None)
+        if found is None:
+            return None
+        return max((one for one in self.history(found) if one.by == by), key=lambda one: one.number).drawing
 
     def history(self, frame: str) -> list[Drawn]:
         """Every version of a frame, the oldest first."""
@@ -223,8 +220,18 @@ class Drawings:
         with self._engine.connect() as connection:
             return cameras_of(connection, _JUDGES)
 
-    def _lease(self, frame: str, by: str) -> None:
-        if not self.take(frame, by):
+    def _take(self, connection: Connection, frame: str, by: str) -> bool:
+        now_us = self._clock()
+        until = {"by": by, "until_us": now_us + self._lease_us}
+        free = or_(label_leases.c.by == by, label_leases.c.until_us < now_us)
+        make = insert_postgresql if connection.dialect.name == "postgresql" else insert_sqlite
+        mine = make(label_leases).values(frame=frame, **until)
+        mine = mine.on_conflict_do_update(index_elements=["frame"], set_=until, where=free)
+        return connection.execute(mine.returning(label_leases.c.frame)).first() is not None
+
+    def _lease(self, connection: Connection, frame: str, by: str) -> None:
+        """Also has the same person's second tab wait until this transaction ends."""
+        if not self._take(connection, frame, by):
             raise LeaseError("somebody else works on this frame by now: nothing was saved; go on with the next one")
 
 

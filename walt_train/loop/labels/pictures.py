@@ -10,8 +10,9 @@ import atexit
 import functools
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -76,23 +77,27 @@ class Pictures(Closing):
         """
         width = allowed(width)
         key = f"crop {sha256} {width} {outline}"
-        return self._cache.get(key) or self._cache.put(key, self._crop(store, sha256, width, outline))
+        return self._cache.get(key) or self._made(key, self._crop, store, sha256, width, outline)
 
     def whole(self, store: Store, sha256: str, width: int) -> bytes:
         """A plate or a frame as JPEG, at most that wide; raises as `crop` does."""
         width = allowed(width)
         key = f"whole {sha256} {width}"
-        return self._cache.get(key) or self._cache.put(key, self._whole(store, sha256, width))
+        return self._cache.get(key) or self._made(key, self._whole, store, sha256, width)
 
     def place(self, store: Store, sha256: str, width: int) -> bytes:
         """A crop where it stood on its plate, framed; on grey where the plate is not stored. Raises as `crop`."""
         width = allowed(width)
         key = f"place {sha256} {width}"
-        return self._cache.get(key) or self._cache.put(key, self._place(store, sha256, width))
+        return self._cache.get(key) or self._made(key, self._place, store, sha256, width)
 
     def drop(self, sha256: str) -> None:
         """Removes every picture of something that is stored no more."""
         self._cache.drop(sha256)
+
+    def _made(self, key: str, make: Callable[..., bytes], *wish: Any) -> bytes:
+        """Made where the decoders are: so few at once, however many ask, since a picture may take much memory."""
+        return self._cache.put(key, self._workers.submit(make, *wish).result())
 
     def _crop(self, store: Store, sha256: str, width: int, outline: bool) -> bytes:
         envelope, header = _crop_of(store, sha256)
@@ -100,7 +105,7 @@ class Pictures(Closing):
         scale = min(width / max(image.shape[:2]), _LARGEST_UP)
         image = _scaled(image, scale)
         if outline:
-            _draw_outline(image, header, scale, (0.0, 0.0))
+            _draw_outline(image, header)
         return _jpeg(image)
 
     def _whole(self, store: Store, sha256: str, width: int) -> bytes:
@@ -112,42 +117,43 @@ class Pictures(Closing):
 
     def _place(self, store: Store, sha256: str, width: int) -> bytes:
         envelope, header = _crop_of(store, sha256)
-        frame_wh = header.origin.frame_wh
-        scale = min(1.0, width / frame_wh[0])
-        ground = _scaled(self._ground(store, header), scale)
+        scale = min(1.0, width / max(header.origin.frame_wh))
+        ground = self._ground(store, header, scale)
         mask = decode_rle(header.mask).astype(np.uint8)
-        left, top = (round(value * scale) for value in header.crop_xy)
+        left, top = (
+            min(round(value * scale), side - 1)
+            for value, side in zip(header.crop_xy, ground.shape[1::-1], strict=True)
+        )
         own = _scaled(self._decoded(envelope), scale)
         inside = cv2.resize(mask, own.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
         part = ground[top : top + own.shape[0], left : left + own.shape[1]]
         inside = inside[: part.shape[0], : part.shape[1]]
         part[inside] = own[: part.shape[0], : part.shape[1]][inside]
-        _draw_outline(ground, header, scale, header.crop_xy)
+        _draw_outline(part, header)
         x0, y0, x1, y1 = (round(value * scale) for value in header.box_xyxy)
         cv2.rectangle(ground, (x0 - 3, y0 - 3), (x1 + 3, y1 + 3), _colour(header.label), 2, cv2.LINE_AA)
         return _jpeg(ground)
 
-    def _ground(self, store: Store, header: CropHeader) -> Image:
+    def _ground(self, store: Store, header: CropHeader, scale: float) -> Image:
         width, height = header.origin.frame_wh
         try:
             plate = store.get(header.plate).envelope if header.plate else None
             if plate is not None and plate.image_wh == (width, height):
-                return self._decoded(plate)
+                return _scaled(self._decoded(plate), scale)
         except (StoreError, DecodingError):
             # The plate expired, is another's or is damaged: where the crop stood is known all the same.
             pass
-        return np.full((height, width, 3), _GREY, dtype=np.uint8)
+        # Of the size that is shown: how large a frame is, a device only says.
+        size_hw = max(1, round(height * scale)), max(1, round(width * scale))
+        return np.full((*size_hw, 3), _GREY, dtype=np.uint8)
 
     def _decoded(self, envelope: Envelope) -> Image:
-        return self._workers.submit(self._decode, envelope).result()
-
-    def _decode(self, envelope: Envelope) -> Image:
+        """Its pixels; nobody may write them."""
         decoder: ConfinedDecoder | None = getattr(self._own, "decoder", None)
         if decoder is None:
             decoder = self._own.decoder = ConfinedDecoder()
             self._decoders.append(decoder)
-        # What came back belongs to the pipe's buffer, which nobody may write.
-        return decoder.decode(envelope.image, envelope.image_wh).copy()
+        return decoder.decode(envelope.image, envelope.image_wh)
 
 
 @functools.cache
@@ -212,13 +218,16 @@ def _scaled(image: Image, scale: float) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
 
 
-def _draw_outline(image: Image, header: CropHeader, scale: float, corner_xy: tuple[float, float]) -> None:
-    """Draws the mask's edge, light on dark, so that it is seen on any ground."""
-    mask = decode_rle(header.mask).astype(np.uint8)
-    edges = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
-    lines = [np.round((edge + 0.5 + np.asarray(corner_xy)) * scale - 0.5).astype(np.int32) for edge in edges]
-    cv2.polylines(image, lines, True, _SHADOW, 3, cv2.LINE_AA)
-    cv2.polylines(image, lines, True, _colour(header.label), 1, cv2.LINE_AA)
+def _draw_outline(image: Image, header: CropHeader) -> None:
+    """Draws the mask's edge on its crop, light on dark, so that it is seen on any ground.
+
+    By its pixels and not as lines: of a mask that is dust there would be millions.
+    """
+    mask = decode_rle(header.mask).astype(np.uint8) * 255
+    inside = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > _GREY
+    edge = inside & ~cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
+    image[cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)] = _SHADOW
+    image[edge] = _colour(header.label)
 
 
 def _jpeg(image: Image) -> bytes:

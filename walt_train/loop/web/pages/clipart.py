@@ -6,6 +6,7 @@ Every page is one look into an index, whatever the store holds; nothing is count
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -44,6 +45,7 @@ _ASKED: Final = (
 _STATES: Final = ("free", "held", "rejected")
 _IDS_MOST: Final = 500
 _CAMERAS_MOST: Final = 500
+_PARTS_MOST: Final = 24
 _HOUR_US: Final = 3600 * 10**6
 Reason = Annotated[str, Form(max_length=REASON_LENGTH)]
 Ids = Annotated[list[str], Form(max_length=_IDS_MOST)]
@@ -104,6 +106,7 @@ def one(request: Request, name: str, person: Viewer) -> Response:
         "crop.html",
         crop=row,
         header=header if isinstance(header, CropHeader) else None,
+        parts=_parts(header),
         label=_titles().get(row.label, "object"),
         learned=learned,
         may_change=person.role >= Role.OPERATOR,
@@ -191,8 +194,11 @@ def moment_us(text: str) -> int | None:
 
 
 def minute(at_us: int) -> str:
-    """As a form's field for date and time holds it."""
-    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M")
+    """As a form's field for date and time holds it; "" where a device's clock told what no calendar has."""
+    try:
+        return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M")
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def _rejected(request: Request, person: Person, done: Rejected, where: str) -> Response:
@@ -234,6 +240,12 @@ def _subject(names: Sequence[str]) -> str:
 
 def _crops(count: int) -> str:
     return "1 crop" if count == 1 else f"{count} crops"
+
+
+def _parts(header: object) -> list[tuple[str, float]]:
+    """What lowers a crop's confidence, the least sure first; a device may tell of any number."""
+    told = header.confidence_parts if isinstance(header, CropHeader) else {}
+    return heapq.nsmallest(_PARTS_MOST, told.items(), key=lambda one: one[1])
 
 
 def _titles() -> dict[int, str]:
