@@ -17,6 +17,8 @@ from walt_train.loop.web.api.models import Problem
 
 MOST: Final = 500
 _CURSOR_MOST: Final = 400
+# Databases hold signed 64-bit numbers.
+_NUMBER_MOST: Final = 2**62
 _CURSOR: Final = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 _Row = TypeVar("_Row")
 _Key = TypeVar("_Key")
@@ -69,7 +71,12 @@ def read_cursor(text: str | None, kind: type[_Key]) -> _Key | None:
     try:
         if len(text) > _CURSOR_MOST or not _CURSOR.fullmatch(text):
             raise ValueError
-        return msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
+        key = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
+        if any(
+            abs(one) > _NUMBER_MOST for one in (key if isinstance(key, tuple) else (key,)) if isinstance(one, int)
+        ):
+            raise ValueError
+        return key
     except (ValueError, msgspec.DecodeError) as error:
         raise HTTPException(400, "this cursor is not ours: begin without one") from error
 

@@ -40,7 +40,8 @@ def word(request: Request, name: str, among: tuple[str, ...] | None = None) -> s
 def number(request: Request, name: str, otherwise: int) -> int:
     """A whole number that is not negative."""
     found = request.query_params.get(name, "")
-    return int(found) if found.isascii() and found.isdecimal() and int(found[:12]) < _NUMBER_MOST else otherwise
+    is_small = found.isascii() and found.isdecimal() and len(found) < 12
+    return int(found) if is_small and int(found) < _NUMBER_MOST else otherwise
 
 
 def fleet_wish(request: Request) -> Wish:

@@ -114,7 +114,7 @@ def _values(request: Request, camera: str, number: int) -> dict[str, Any]:
 
 def _found(site: Site, camera: str, number: int) -> tuple[Generation, Folder | None]:
     check(camera)
-    generation = runs.one(site.engine, camera, number) if number < 2**31 else None
+    generation = runs.one(site.engine, camera, number) if 0 < number < 2**31 else None
     if generation is None:
         raise missing(f"{camera} has no generation {number}", "take one of those that its page lists")
     return generation, folders.of_generation(site.home, generation)

@@ -1,12 +1,15 @@
 """What lies in a generation's folder, read boundedly: logs, curves, reports, and what may be downloaded.
 
 Whatever a name from outside is, only a file that is on the list of its generation is opened: no path is made of it.
+Programs write there: what is a link, a pipe or anything but a file in the folder itself is as if it were not there.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,9 @@ _LINE_LETTERS: Final = 400
 _CURVES_BYTES: Final = 64 << 20
 _JSON_BYTES: Final = 8 << 20
 _POINTS: Final = 160
+_CURVES: Final = 64
+_ROWS: Final = 200
+_LINE: Final = 500
 _CLEAN: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _DOWNLOADS: Final = (
     "bundle.walt",
@@ -78,16 +84,41 @@ class Slice:
     decision: str = ""
 
 
+class _Band(msgspec.Struct):
+    low: float
+    high: float
+
+
+class _Row(msgspec.Struct):
+    """A row as a verdict or an evaluation writes it, whatever either calls its figures."""
+
+    dimension: str = ""
+    name: str = ""
+    band: _Band | None = None
+    cases: int = 0
+    candidate: float | None = None
+    champion: float | None = None
+    baseline: float | None = None
+    difference: float | None = None
+    points: float | None = None
+    mask_points: float | None = None
+    interval: tuple[float, float] | None = None
+    mask_interval: tuple[float, float] | None = None
+    decision: str = ""
+
+
 def logs(folder: Folder) -> list[Log]:
     """The ends of all logs, the newest last."""
-    found = sorted((folder.root / "logs").glob("*.log"), key=_age)
-    return [_log(path) for path in found[-12:]]
+    found = [(known.st_mtime_ns, path) for path in folder.logs.glob("*.log") if (known := _known(folder, path))]
+    return [_log(path) for _, path in sorted(found)[-12:]]
 
 
 def downloads(folder: Folder) -> list[File]:
     """What may be downloaded of a generation."""
-    named = [folder.root / name for name in _DOWNLOADS] + sorted((folder.root / "logs").glob("*.log"))
-    return [File(str(path.relative_to(folder.root)), path.stat().st_size) for path in named if path.is_file()]
+    named = [folder.root / name for name in _DOWNLOADS] + sorted(folder.logs.glob("*.log"))
+    return [
+        File(str(path.relative_to(folder.root)), known.st_size) for path in named if (known := _known(folder, path))
+    ]
 
 
 def download(folder: Folder, name: str) -> Path | None:
@@ -108,34 +139,33 @@ def pictures(folder: Folder) -> list[tuple[str, list[str]]]:
 
 def sheets(folder: Folder) -> list[str]:
     """Names of pictures of what it learned from, below its folder: the sheet of composites."""
-    return [name for name in _SHEETS if (folder.root / name).is_file()]
+    return [name for name in _SHEETS if _known(folder, folder.root / name)]
 
 
 def curves(folder: Folder) -> list[Curve]:
     """How the losses fell: the total first."""
-    path = folder.train / "curves.json"
-    try:
-        stat = path.stat()
-    except OSError:
+    known = _known(folder, folder.curves)
+    if known is None or known.st_size > _CURVES_BYTES:
         return []
-    return list(_curves(path, stat.st_mtime_ns, stat.st_size)) if stat.st_size <= _CURVES_BYTES else []
+    return list(_curves(folder.curves, known.st_mtime_ns, known.st_size))
 
 
 def verdict(folder: Folder) -> dict[str, Any]:
     """`verdict.json` as it stands; {} where there is none, or it cannot be read."""
-    return _json(folder.verdict)
+    known = _known(folder, folder.verdict)
+    return _json(folder.verdict) if known is not None and known.st_size <= _JSON_BYTES else {}
 
 
 def slices(told: Mapping[str, Any]) -> list[Slice]:
     """The rows of a verdict that have figures of their own, whatever it calls them."""
-    rows = [row for key in ("slices", "bands", "differences") for row in told.get(key) or ()]
-    return [_slice(row) for row in rows if isinstance(row, dict)]
+    rows = [row for key in ("slices", "bands", "differences") for row in _dicts(told.get(key))]
+    return [found for row in rows[:_ROWS] if (found := _slice(row)) is not None]
 
 
 def findings(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(kind, line) of everything that a verdict objects to, or notes."""
-    rows = [row for row in told.get("findings") or () if isinstance(row, dict)]
-    return [(str(row.get("kind", "")), str(row.get("line", ""))) for row in rows]
+    rows = _dicts(told.get("findings"))[:_ROWS]
+    return [(str(row.get("kind", ""))[:_LINE], str(row.get("line", ""))[:_LINE]) for row in rows]
 
 
 def of_generation(home: Path | None, generation: Generation) -> Folder | None:
@@ -151,9 +181,9 @@ def _curves(path: Path, changed_ns: int, size: int) -> Sequence[Curve]:
     """Of a file as it was at that time."""
     try:
         rows = msgspec.json.decode(path.read_bytes(), type=list[dict[str, float | None]])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         return ()
-    names = list(dict.fromkeys(name for row in rows[:1] + rows[-1:] for name in row if name != "step"))
+    names = list(dict.fromkeys(name for row in rows[:1] + rows[-1:] for name in row if name != "step"))[:_CURVES]
     return tuple(Curve(name, _thinned(rows, name)) for name in names)
 
 
@@ -177,30 +207,44 @@ def _log(path: Path) -> Log:
     return Log(path.name, "\n".join(shown).strip("\n"), size, size > _LOG_BYTES or len(lines) > _LOG_LINES)
 
 
-def _age(path: Path) -> tuple[int, str]:
-    return (path.stat().st_mtime_ns, path.name)
+def _known(folder: Folder, path: Path) -> os.stat_result | None:
+    """Of a file that lies in the folder itself; None of all else."""
+    try:
+        found = path.lstat()
+        is_own = stat.S_ISREG(found.st_mode) and path.resolve().is_relative_to(folder.root.resolve())
+    except OSError:
+        return None
+    return found if is_own else None
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _JSON_BYTES:
-            return {}
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         return {}
 
 
-def _slice(row: Mapping[str, Any]) -> Slice:
-    band = row.get("band")
-    words = (row.get("dimension"), row.get("name"))
-    name = f"{band['low']:g}-{band['high']:g} hidden" if isinstance(band, dict) else ": ".join(filter(None, words))
-    interval = row.get("interval") or row.get("mask_interval")
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _slice(told: Mapping[str, Any]) -> Slice | None:
+    """None of a row that is written in no way that is known."""
+    try:
+        row = msgspec.convert(told, _Row)
+    except msgspec.ValidationError:
+        return None
+    words = ": ".join(filter(None, (row.dimension, row.name)))
     return Slice(
-        name=name,
-        cases=int(row.get("cases") or 0),
-        candidate=row.get("candidate"),
-        baseline=row.get("champion", row.get("baseline")),
-        points=row.get("difference", row.get("points", row.get("mask_points"))),
-        interval=(float(interval[0]), float(interval[1])) if interval else None,
-        decision=str(row.get("decision", "")),
+        name=f"{row.band.low:g}-{row.band.high:g} hidden" if row.band is not None else words,
+        cases=row.cases,
+        candidate=row.candidate,
+        baseline=_first(row.champion, row.baseline),
+        points=_first(row.difference, row.points, row.mask_points),
+        interval=row.interval or row.mask_interval,
+        decision=row.decision,
     )
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
