@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,7 @@ def commands() -> str:
 
 def _help(script: Script, command: str) -> str:
     told = io.StringIO()
-    with redirect_stdout(told):
-        try:
-            script.main([command, "--help"])
-        except SystemExit:
-            pass  # how argparse ends after its help
+    # SystemExit is how argparse ends after its help.
+    with redirect_stdout(told), suppress(SystemExit):
+        script.main([command, "--help"])
     return told.getvalue().rstrip()
