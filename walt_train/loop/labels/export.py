@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from sqlalchemy import delete
 
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
@@ -74,8 +76,10 @@ def export_labels(store: Store, camera: str, folder: Path, *, by: str = "") -> E
             firsts.setdefault(one.frame, one)
     if not firsts:
         raise UsageError(f"nobody finished a frame of camera {camera}: draw on some first")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    # Of this call alone: whoever presses the button twice writes twice, and one of them comes first.
+    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    # Before a frame is read: whoever forgets one from now on is told of this folder.
+    _note(store, folder, list(firsts))
     try:
         with ConfinedDecoder() as decoder:
             samples = DrawnSamples(store, decoder, list(firsts.values()))
@@ -87,7 +91,8 @@ def export_labels(store: Store, camera: str, folder: Path, *, by: str = "") -> E
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    _note(store, folder, samples.frames)
+        if not folder.exists():
+            _unnote(store, folder)
     skipped = {one.frame for one in newest} - firsts.keys()
     return Exported(holdout, agreement, objects, len(skipped))
 
@@ -190,6 +195,15 @@ def _frozen(partial: Path, name: str, samples: DrawnSamples, people: Sequence[st
 
 
 def _note(store: Store, folder: Path, frames: Sequence[str]) -> None:
-    row = {"place": str(folder.resolve())[:500], "at_us": time.time_ns() // 1000}
+    row = {"place": _place(folder), "at_us": time.time_ns() // 1000}
     with transaction(store.engine) as connection:
         insert_missing(connection, label_exports, [{**row, "frame": frame} for frame in frames])
+
+
+def _unnote(store: Store, folder: Path) -> None:
+    with transaction(store.engine) as connection:
+        connection.execute(delete(label_exports).where(label_exports.c.place == _place(folder)))
+
+
+def _place(folder: Path) -> str:
+    return str(folder.resolve())[:500]

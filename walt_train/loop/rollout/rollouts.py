@@ -239,6 +239,8 @@ def end_withdrawn(connection: Connection, releases: Sequence[int], reason: str, 
 
 def say(connection: Connection, rollout: int, now: int, by: str, what: str, detail: str) -> None:
     """Adds a line to a rollout's history, in the transaction that makes it true."""
+    # A person and the engine may both say something now; the second waits, and has the next number.
+    connection.execute(select(rollouts.c.id).where(rollouts.c.id == rollout).with_for_update())
     number = select(func.coalesce(func.max(rollout_events.c.number), 0) + 1).where(
         rollout_events.c.rollout == rollout
     )

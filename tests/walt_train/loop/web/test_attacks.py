@@ -23,12 +23,20 @@ from tests.walt_train.loop.web.client import PASSWORD, Client, signed_in, site_o
 from walt_edge.contract.errors import WaltError
 from walt_edge.contract.masks import encode_rle
 from walt_edge.contract.messages import CropHeader
+from walt_edge.contract.topics import DeviceTopics
 from walt_edge.privacy.anonymiser import seal
+from walt_train.loop.gate.holdout import read_holdout
 from walt_train.loop.labels.drawing import DrawingError, read_drawing
 from walt_train.loop.labels.drawn import Drawings
+from walt_train.loop.labels.export import export_labels
 from walt_train.loop.labels.pictures import Pictures
+from walt_train.loop.labels.tables import shown_in
+from walt_train.loop.publish.repository import Release
+from walt_train.loop.rollout.model import RolloutError
+from walt_train.loop.rollout.rollouts import Rollouts, say
 from walt_train.loop.serve.folder import Folder
-from walt_train.loop.store.store import Store
+from walt_train.loop.store.database import transaction
+from walt_train.loop.store.store import Store, Stored
 from walt_train.loop.store.tables import generations
 from walt_train.loop.web.access.attempts import guessed
 from walt_train.loop.web.access.people import PeopleError
@@ -198,7 +206,7 @@ def at_once(acts: list[Callable[[], object]]) -> list[Exception]:
         gate.wait()
         try:
             act()
-        except (WaltError, DBAPIError) as error:
+        except (WaltError, DBAPIError, OSError) as error:
             raised.append(error)
 
     threads = [threading.Thread(target=run, args=(act,)) for act in acts]
@@ -216,6 +224,65 @@ def test_one_who_saves_twice_at_once_loses_nothing(any_store: Store) -> None:
         assert not at_once([lambda: drawings.save(frame, "ann", drawing(0), SIZE_WH)] * 4)
         assert not at_once([lambda: drawings.finish(frame, "ann", drawing(0), SIZE_WH)] * 2)
     assert sorted(one.number for one in drawings.history(frame)) == list(range(1, 11))
+
+
+def test_one_who_exports_twice_at_once_has_it_once(empty: Store, tmp_path: Path) -> None:
+    [frame] = fill_frames(empty, 1)
+    Drawings(empty.engine).finish(frame, "ann", drawing(0), SIZE_WH)
+    folder = tmp_path / "truth" / "one"
+    folder.parent.mkdir()
+    raised = at_once([lambda: export_labels(empty, "cam-1", folder)] * 2)
+    assert len(raised) <= 1
+    assert read_holdout(folder).frames
+    assert [one.name for one in folder.parent.iterdir()] == ["one"]
+    with empty.engine.connect() as connection:
+        assert shown_in(connection, [frame]) == {str(folder): 1}
+
+
+def test_what_is_forgotten_while_it_is_exported_is_known(
+    empty: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [frame] = fill_frames(empty, 1)
+    Drawings(empty.engine).finish(frame, "ann", drawing(0), SIZE_WH)
+    real, told = Store.get, []
+
+    def forgetting(store: Store, sha256: str) -> Stored:
+        with store.engine.connect() as connection:
+            told.append(shown_in(connection, [frame]))
+        return real(store, sha256)
+
+    monkeypatch.setattr(Store, "get", forgetting)
+    export_labels(empty, "cam-1", tmp_path / "one")
+    assert told[0] == {str(tmp_path / "one"): 1}
+
+
+def test_an_export_that_fails_leaves_no_word_of_itself(empty: Store, tmp_path: Path) -> None:
+    [frame] = fill_frames(empty, 1)
+    Drawings(empty.engine).finish(frame, "ann", drawing(0), SIZE_WH)
+    (tmp_path / "file").write_text("")
+    with pytest.raises((WaltError, OSError)):
+        export_labels(empty, "cam-1", tmp_path / "file" / "one")
+    with empty.engine.connect() as connection:
+        assert shown_in(connection, [frame]) == {}
+
+
+# -- rollouts ---------------------------------------------------------------------------------------------------
+
+
+def test_a_person_and_the_engine_say_something_at_once(any_store: Store) -> None:
+    table = Rollouts(any_store.engine)
+    device = DeviceTopics("north", "walt-1")
+    made = table.create(Release(9001, "one.walt", "a" * 64), [device], "ann")
+
+    def engine_says() -> None:
+        with transaction(any_store.engine) as connection:
+            say(connection, made.id, 1, "rollout", "told", "canary")
+
+    for _ in range(5):
+        acts = [lambda: table.pause(made.id, "ann"), lambda: table.resume(made.id, "ann"), engine_says]
+        raised = at_once([*acts, engine_says])
+        assert not [one for one in raised if not isinstance(one, RolloutError)]
+    assert len(table.read(made.id).events) >= 11
 
 
 # -- what lies in a folder --------------------------------------------------------------------------------------
