@@ -33,6 +33,7 @@ _ASK_EVERY_S: Final = 1.0
 _PATIENCE_S: Final = 600.0
 _MOST_BYTES: Final = 64 << 20
 _SAID: Final = 300
+_END_BYTES: Final = 64 << 10
 _OPEN: Final = ("PENDING", "RUNNING")
 _NEVER_STARTED: Final = -1
 
@@ -142,7 +143,9 @@ class _Job:
         self._asked_s = 0.0
         self._heard_s = time.monotonic()
         self._lost = ""
-        self._log = Path(str((known.get("metadata") or {}).get("log") or work.log))
+        told = Path(str((known.get("metadata") or {}).get("log") or work.log))
+        # Whoever may submit a job there says what stands in it: no file but a log of ours is read for it.
+        self._log = told if told.parent == work.log.parent and not told.is_symlink() else work.log
 
     @property
     def log(self) -> Path:
@@ -192,8 +195,9 @@ class _Job:
 
     def _last_words(self) -> str:
         said = ""
-        with contextlib.suppress(OSError):
-            said = self._log.read_text(errors="replace")
+        with contextlib.suppress(OSError), self._log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _END_BYTES))
+            said = file.read(_END_BYTES).decode(errors="replace")
         lines = [
             line.strip() for line in (said or str(self._known.get("message") or "")).splitlines() if line.strip()
         ]

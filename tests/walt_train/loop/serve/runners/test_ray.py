@@ -76,6 +76,19 @@ def test_what_failed_is_told_by_its_last_words_and_tried_as_another_job(server: 
     assert len(server.submitted) == 2
 
 
+def test_no_word_of_the_cluster_has_another_file_read(server: JobsServer, tmp_path: Path) -> None:
+    secret = tmp_path / "keys" / "root.key"
+    secret.parent.mkdir()
+    secret.write_text("a secret of home's")
+    (tmp_path / "link.log").symlink_to(secret)
+    runner = RayRunner(server.address, tmp_path)
+    runner.start(work(tmp_path))
+    [job] = server.jobs.values()
+    for told in (secret, tmp_path / "link.log", tmp_path / "keys" / ".." / "keys" / "root.key"):
+        job.update(status="FAILED", driver_exit_code=1, metadata={**job["metadata"], "log": str(told)})
+        assert "a secret" not in str(runner.start(work(tmp_path)).failure())
+
+
 def test_never_two_at_work_in_one_folder(server: JobsServer, tmp_path: Path) -> None:
     runner = RayRunner(server.address, tmp_path)
     runner.start(work(tmp_path))
