@@ -12,6 +12,7 @@ from sqlalchemy import insert
 from benchmarks.fleet_filling import put, sample_rows
 from benchmarks.fleet_sizes import Size, camera_name, who
 from tests.walt_train.loop.web.client import Client, signed_in
+from tests.walt_train.loop.web.filled import SMALL
 from walt_edge.contract.topics import Kind
 from walt_train.loop.fleet.state import camera_key
 from walt_train.loop.fleet.tables import fleet_samples
@@ -54,7 +55,8 @@ def test_the_newest_crops_and_a_plate_for_each_hour(filled: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("span", "moments", "width_s"), [("day", 144, 600), ("week", 168, 3600), ("year", 183, 172_800)]
+    ("span", "moments", "width_s"),
+    [("hour", 60, 60), ("day", 144, 600), ("week", 168, 3600), ("year", 183, 172_800)],
 )
 def test_figures_over_a_span(filled: Site, span: str, moments: int, width_s: int) -> None:
     found = asked.history(filled.engine, camera_key(*who(0)), span, filled.clock())
@@ -62,6 +64,15 @@ def test_figures_over_a_span(filled: Site, span: str, moments: int, width_s: int
     assert [one.at_us for one in found] == sorted({one.at_us for one in found})
     assert {one.span_s for one in found} == {width_s}
     assert all(one.at_us > filled.clock() - 369 * 24 * HOUR_US for one in found)
+
+
+@pytest.mark.parametrize(
+    ("number", "query", "span"),
+    [(0, "", "day"), (0, "?span=hour", "hour"), (SMALL.watched, "", "hour"), (SMALL.watched, "?span=day", "day")],
+)
+def test_a_camera_that_is_new_begins_with_its_first_hour(viewer: Client, number: int, query: str, span: str) -> None:
+    page = viewer.get(f"/cameras/{camera_name(number)}{query}").text
+    assert re.findall(r'aria-current="page">(\w+)</a>', page)[-1] == span
 
 
 def test_a_point_is_what_its_samples_add_up_to(empty: Store) -> None:

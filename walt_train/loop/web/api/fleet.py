@@ -121,7 +121,7 @@ def history(
     request: Request,
     person: Viewer,
     camera: Name,
-    span: Literal["day", "week", "year"] = "day",
+    span: Literal["hour", "day", "week", "year"] = "day",
     device: DeviceWish = "",
 ) -> Response:
     """A camera's figures over a day, a week or a year."""

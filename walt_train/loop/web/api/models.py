@@ -128,7 +128,7 @@ class History(Model):
     """A camera's figures over a span."""
 
     camera: str
-    span: Literal["day", "week", "year"]
+    span: Literal["hour", "day", "week", "year"]
     items: tuple[Moment, ...]
 
 

@@ -25,6 +25,7 @@ router = APIRouter()
 _CROPS = 24
 _GENERATIONS = 30
 _ROLLOUTS = 10
+_A_DAY_LEAST = 6
 _SECOND = 1_000_000
 
 
@@ -33,9 +34,9 @@ def camera_page(request: Request, camera: str, person: Viewer) -> Response:
     """The page."""
     site, view = site_of(request), view_of(request)
     check(camera)
-    span = word(request, "span", tuple(asked.SPANS)) or "day"
     rows = asked.rows_of(view, camera, word(request, "device"))
     row = rows[0] if rows else None
+    span, moments = _moments(site, row.key if row is not None else 0, word(request, "span", tuple(asked.SPANS)))
     generations = runs.listed(site.engine, camera=camera, limit=_GENERATIONS)
     crops = asked.newest(site.engine, camera, Kind.CROP, _CROPS)
     if row is None and not generations and not crops:
@@ -50,7 +51,7 @@ def camera_page(request: Request, camera: str, person: Viewer) -> Response:
         alerts=asked.alerts_of(view, row) if row is not None else [],
         span=span,
         spans=list(asked.SPANS),
-        charts=_charts(site, row.key, span, generations) if row is not None else [],
+        charts=_charts(moments, generations) if row is not None else [],
         drift=asked.drift(site.engine, row.key if row is not None else 0, camera, now_us),
         plates=asked.plates_by_hour(site.engine, camera),
         crops=crops,
@@ -85,8 +86,15 @@ def shown(site: Site, generations: Sequence[Generation]) -> dict[str, Any] | Non
     return None
 
 
-def _charts(site: Site, key: int, span: str, generations: Sequence[Generation]) -> list[Markup]:
-    moments = asked.history(site.engine, key, span, site.clock())
+def _moments(site: Site, key: int, span: str) -> tuple[str, list[asked.Moment]]:
+    """What was told over the span that was asked for; if none was, over a day, or the hour that a new camera has."""
+    moments = asked.history(site.engine, key, span or "day", site.clock())
+    if span or len(moments) >= _A_DAY_LEAST:
+        return span or "day", moments
+    return "hour", asked.history(site.engine, key, "hour", site.clock())
+
+
+def _charts(moments: Sequence[asked.Moment], generations: Sequence[Generation]) -> list[Markup]:
     at = [one.at_us / _SECOND for one in moments]
     marks = [
         Mark(one.ended_us / _SECOND, f"generation {one.number} was published")

@@ -19,7 +19,12 @@ _DAY_US: Final = _DAY_S * _SECOND
 _HOUR_US: Final = 3600 * _SECOND
 _PLATES: Final = 96
 
-SPANS: Final = {"day": (_DAY_S, 60, 600), "week": (7 * _DAY_S, 3600, 3600), "year": (366 * _DAY_S, 3600, _DAY_S * 2)}
+SPANS: Final = {
+    "hour": (3600, 60, 60),
+    "day": (_DAY_S, 60, 600),
+    "week": (7 * _DAY_S, 3600, 3600),
+    "year": (366 * _DAY_S, 3600, _DAY_S * 2),
+}
 """How long, seconds; which tier of samples it is read from; and how long one point of a chart is."""
 
 WEEKS_BEFORE: Final = 4
