@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, and_, func, or_, select
+from sqlalchemy import Connection, Engine, and_, func, or_, select, tuple_
 
 from walt_train.loop.lineage.graph import taints
 from walt_train.loop.lineage.tables import members
@@ -192,18 +192,18 @@ def _is_before(cursor: Cursor) -> Any:
 def _with_steps(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Generation]:
     if not rows:
         return []
-    cameras = {row["camera"] for row in rows}
-    lowest, highest = min(row["number"] for row in rows), max(row["number"] for row in rows)
+    parts: dict[tuple[str, int], list[dict[str, Any]]] = {(row["camera"], row["number"]): [] for row in rows}
+    cameras, numbers = zip(*parts, strict=True)
+    # The pairs are what is meant, and many more lie between; SQLite finds them by the first two conditions alone.
     query = (
         select(steps)
-        .where(steps.c.camera.in_(cameras), steps.c.number.between(lowest, highest))
+        .where(steps.c.camera.in_(set(cameras)), steps.c.number.between(min(numbers), max(numbers)))
+        .where(tuple_(steps.c.camera, steps.c.number).in_(list(parts)))
         .order_by(steps.c.camera, steps.c.number, steps.c.place)
     )
-    parts: dict[tuple[str, int], list[dict[str, Any]]] = {(row["camera"], row["number"]): [] for row in rows}
     for part in connection.execute(query).mappings():
-        mine = parts.get((part["camera"], part["number"]))
-        if mine is not None:
-            mine.append({str(name): value for name, value in part.items()} | {"result": _result(part["result"])})
+        found = {str(name): value for name, value in part.items()} | {"result": _result(part["result"])}
+        parts[part["camera"], part["number"]].append(found)
     return [
         msgspec.convert({**_plain(row), "steps": parts[row["camera"], row["number"]]}, Generation) for row in rows
     ]
