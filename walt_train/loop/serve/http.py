@@ -13,12 +13,13 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from starlette.staticfiles import StaticFiles
 
 from walt_edge.contract.errors import UsageError
@@ -77,13 +78,27 @@ def make_app(
         cameras = sorted({generation.camera for generation in found})
         return _json({"cameras": cameras, "generations": found})
 
+    def waited() -> Response:
+        return _json({"waiting": waiting()})
+
     app.add_api_route("/healthz", health, methods=_READ, response_class=Response)
-    app.add_api_route("/api/v1/generations", overview, methods=_READ, response_class=Response)
-    app.add_api_route(
-        "/api/v1/waiting", lambda: _json({"waiting": waiting()}), methods=_READ, response_class=Response
-    )
+    for path, answer in (("/api/v1/generations", overview), ("/api/v1/waiting", waited)):
+        app.add_api_route(
+            path, answer, methods=_READ, response_class=Response, dependencies=[Depends(_of_this_machine)]
+        )
     app.mount("/", _Files(directory=repository))
     return app
+
+
+def _of_this_machine(request: Request) -> None:
+    """Devices need the repository alone: names of cameras are for who is here, and for who signs in at the web."""
+    host = request.client.host if request.client is not None else ""
+    try:
+        is_here = ip_address(host).is_loopback
+    except ValueError:
+        is_here = False
+    if not is_here:
+        raise HTTPException(403, "asked from another machine: walt-loop web has it for people who sign in")
 
 
 class HttpServer:

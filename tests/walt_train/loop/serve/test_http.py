@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,6 +151,24 @@ def test_the_table_is_told(loop: Loop) -> None:
     [one] = told["generations"]
     assert (one["number"], one["state"], one["reason"]) == (1, "refused", "refused: too weak")
     assert [step["name"] for step in one["steps"]] == list(StepName)
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.9", 403), ("", 403)])
+@pytest.mark.parametrize("path", ["/api/v1/generations", "/api/v1/waiting"])
+def test_tables_are_for_this_machine(loop: Loop, path: str, host: str, status: int) -> None:
+    app = make_app(loop.home / "repository", list)
+    told: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        told.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "client": (host, 1)}
+    asyncio.run(app(scope, receive, send))
+    assert told[0]["status"] == status
+    assert (b"walt-loop web" in told[1]["body"]) == (status == 403)
 
 
 def test_https(loop: Loop, tmp_path: Path) -> None:
