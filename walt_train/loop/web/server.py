@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ _BACKLOG: Final = 128
 _START_S: Final = 30.0
 _STOP_S: Final = 20.0
 _FORCE_S: Final = 2.0
+_SWITCH_S: Final = 0.0005
 _RENEW_TICKS: Final = 100  # of a tenth of a second
 
 
@@ -71,6 +73,9 @@ class WebServer:
 
     def __enter__(self) -> WebServer:
         """Returns once requests are answered."""
+        # SQLite lets go of the interpreter's lock with every row, and whoever takes it keeps it for as long as this.
+        self._switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
         self._thread.start()
         if not self._server.is_up.wait(_START_S) or not self._thread.is_alive():
             raise UsageError("the dashboard did not start; the log tells why")
@@ -80,6 +85,7 @@ class WebServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends, also where somebody downloads slowly."""
+        sys.setswitchinterval(self._switch_s)
         self._server.should_exit = True
         self._thread.join(_FORCE_S)
         self._server.force_exit = True
