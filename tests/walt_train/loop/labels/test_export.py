@@ -113,6 +113,7 @@ def test_what_evaluations_drew_goes_with_a_forgotten_frame(drawn: Store, tmp_pat
     order = Order(camera="cam-1", recipe="demo", seed=0, training_steps=None, crops=1, tracks=1)
     generation = jobs.create(order)
     assert generation is not None
+    jobs.release(generation)
     picture_path = Folder.of(home, generation).pictures("candidate") / "01.jpg"
     picture_path.parent.mkdir(parents=True)
     picture_path.write_bytes(b"drawn over a frame that judges")
