@@ -65,7 +65,7 @@ def main() -> None:
         return
     size = QUICK if args.quick else FULL
     report = Report("pages", {"devices": size.devices, "crops": size.crops})
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="walt-pages-") as folder:
         for row in _rows(args.quick, Path(folder)):
             report.add(row.what, row.value, row.unit, target=row.target, better=row.better)
     report.finish(args.out)

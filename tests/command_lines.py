@@ -6,6 +6,7 @@ import argparse
 import importlib
 import re
 import shlex
+from collections.abc import Sequence
 
 import pytest
 from walt_export.cli import SCRIPT as EXPORT
@@ -28,9 +29,9 @@ def lines_in(text: str) -> list[Line]:
     return sorted(one for one in found if not _LEFT_OUT.search(one[0]))
 
 
-def check(line: str, is_complete: bool) -> None:
-    """Fails if the script has no such command, or the command no such option."""
-    prog, *words = shlex.split(line)
+def parser_of(line: Sequence[str]) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser of a line's command, and the words that are left for it; fails where there is no such command."""
+    prog, *words = line
     script = SCRIPTS[prog]
     commands = {command.name: command for command in script.commands}
     if words[0] not in commands:
@@ -39,12 +40,18 @@ def check(line: str, is_complete: bool) -> None:
     assert commands[words[0]].module, f"{words[0]} is not built yet"
     parser = argparse.ArgumentParser(exit_on_error=False)
     importlib.import_module(commands[words[0]].module).add_arguments(parser)
+    return parser, words[1:]
+
+
+def check(line: str, is_complete: bool) -> None:
+    """Fails if the script has no such command, or the command no such option."""
+    parser, words = parser_of(shlex.split(line))
     if not is_complete:
         unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - _options(parser)
         assert not unknown, f"{line}: no option {', '.join(unknown)}"
         return
     try:
-        parser.parse_args(words[1:])
+        parser.parse_args(words)
     except (argparse.ArgumentError, SystemExit) as error:
         pytest.fail(f"{line}: {error}")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.command_lines import parser_of
 from tests.fakes.agent_view import FakeAgentView
 from tests.material import ROOT
-from walt_edge.cli import SCRIPT
 from walt_edge.settings.reload import HOT
 from walt_edge.settings.sources import Sources, known_keys
 from walt_edge.web.metrics import AgentCollector
@@ -35,10 +33,7 @@ def test_the_example_is_taken_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("line", sorted(set(LINES)))
 def test_its_commands_exist_and_take_their_options(line: str) -> None:
-    _, name, *words = shlex.split(line)
-    (command,) = (command for command in SCRIPT.commands if command.name == name)
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    importlib.import_module(command.module).add_arguments(parser)
+    parser, words = parser_of(shlex.split(line))
     if words:
         parser.parse_args(words)
 

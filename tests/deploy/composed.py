@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.command_lines import SCRIPTS
+from tests.command_lines import parser_of
 
 _VARIABLE = re.compile(r"\$(\$|\{(\w+)(?::?[-?]([^}]*))?\})")
 
@@ -46,14 +45,8 @@ def words(command: str | list[str]) -> list[str]:
 
 def parse(line: list[str]) -> argparse.Namespace:
     """`walt-... COMMAND OPTIONS` by the command's real parser; argparse.ArgumentError where it is none."""
-    script = SCRIPTS[line[0]]
-    commands = {command.name: command for command in script.commands}
-    rest = line[1:]
-    if rest[0] not in commands:
-        rest = [script.default, *rest]
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    importlib.import_module(commands[rest[0]].module).add_arguments(parser)
-    known, unknown = parser.parse_known_args(rest[1:])
+    parser, rest = parser_of(line)
+    known, unknown = parser.parse_known_args(rest)
     if unknown:
         raise argparse.ArgumentError(None, f"unknown: {unknown}")
     return known
