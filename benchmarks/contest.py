@@ -40,8 +40,6 @@ from walt_train.recipes.recipe import Recipe
 FPS = 10
 TRUTH_EVERY_S = 2.5
 _MACHINE = "machine.json"
-_ADAPTING = 0.25
-"""Of a recipe's learning rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +103,6 @@ def shortened(recipe: Recipe, steps: int | None, batch: int | None = None) -> Re
     recipe = recipe if steps is None else recipe.with_steps(steps)
     training = recipe.training if batch is None else msgspec.structs.replace(recipe.training, batch=batch)
     return msgspec.structs.replace(recipe, training=training)
-
-
-def adapting(recipe: Recipe) -> Recipe:
-    """The recipe for a network that knows much already: at the full rate it would first forget it."""
-    training = recipe.training
-    slower = msgspec.structs.replace(training, learning_rate=_ADAPTING * training.learning_rate)
-    return msgspec.structs.replace(recipe, training=slower)
 
 
 def train(recipe: Recipe, data: Path, seed: int, out: Path, start: Path | None = None) -> Path:
@@ -220,7 +211,7 @@ class Method:
         recipe: The whole configuration.
         material: Makes other clip art of a ground's folder, given (ground's folder, where to put it); None takes the
             ground's own.
-        start: A checkpoint with whose weights it begins; None begins at random.
+        start: A checkpoint or bundle with whose weights it begins; None begins at random.
     """
 
     recipe: Recipe

@@ -18,7 +18,6 @@ from benchmarks.contest import (
     Ground,
     Method,
     Subject,
-    adapting,
     each_once,
     gain,
     mean_iou,
@@ -62,7 +61,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures a step (the recipe's)")
     parser.add_argument(
-        "--start", type=Path, metavar="CHECKPOINT", help="one row more: WALT-Net that begins with these weights"
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="one row more: WALT-Net that begins so (general: the package's)",
     )
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (1)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and go on with what is there")
@@ -77,7 +79,7 @@ def main() -> None:
         for title, name in METHODS.items()
     }
     if args.start is not None:
-        methods[ADAPTED] = Method(adapting(methods[OURS].recipe), start=args.start)
+        methods[ADAPTED] = Method(methods[OURS].recipe, start=args.start)
     training = methods[OURS].recipe.training
     facts = {
         "recipe": args.recipe,

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
@@ -71,6 +72,7 @@ def _arguments() -> argparse.Namespace:
     add("--prepare-only", action="store_true", help="render and mine, then stop; the folder can travel")
     add("--train-only", action="store_true", help="stop at the checkpoint, which another machine exports and judges")
     add("--gpu", action="store_true", help="train on a GPU (default: the CPU)")
+    add("--start", type=Path, metavar="FILE", help="go on from a checkpoint or a bundle (general: the package's)")
     add("--steps", type=int, metavar="N", help="optimiser steps (the recipe's epochs)")
     add("--batch", type=int, metavar="N", help="pictures a step (the recipe's)")
     add("--install", action="store_true", help="put the bundle where the package is loaded from")
@@ -90,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
         )
         return 0
     steps = _QUICK_STEPS if args.quick and args.steps is None else args.steps
-    checkpoint = _trained(root, data, _recipe(steps, args.batch, is_quick=args.quick), args)
+    checkpoint = _trained(root, data, _recipe(steps, args.batch, args.start, is_quick=args.quick), args)
     if args.train_only:
         sys.stdout.write(f"{checkpoint}\n")
         return 0
@@ -110,9 +112,12 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(steps: int | None, batch: int | None, *, is_quick: bool) -> Recipe:
+def _recipe(steps: int | None, batch: int | None, start: Path | None, *, is_quick: bool) -> Recipe:
     recipe = walt_edge_general() if steps is None else walt_edge_general().with_steps(steps)
-    changes: dict[str, int] = {} if batch is None else {"batch": batch}
+    changes: dict[str, Any] = {} if batch is None else {"batch": batch}
+    if start is not None:
+        # What goes on for long may go far: half of the recipe's rate is left of this.
+        changes["learning_rate"] = 2 * recipe.training.learning_rate
     if is_quick:
         changes = {"batch": 2, "validation": 4, "warm_up_steps": 1}
     return msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, **changes))
@@ -121,8 +126,10 @@ def _recipe(steps: int | None, batch: int | None, *, is_quick: bool) -> Recipe:
 def _trained(root: Path, data: Sequence[Path], recipe: Recipe, args: argparse.Namespace) -> Path:
     """The checkpoint; goes on where it was interrupted."""
     gpus = count_gpus(1 if args.gpu else 0)
-    out = root / "models" / f"{recipe.training.steps or 'whole'}-{args.seed}"
-    return launch(Fit(tuple(data), recipe, args.seed, out, gpu=gpus > 0), processes=gpus)
+    more = "" if args.start is None else f"-after-{args.start.stem}"
+    out = root / "models" / f"{recipe.training.steps or 'whole'}-{args.seed}{more}"
+    wanted = Fit(tuple(data), recipe, args.seed, out, gpu=gpus > 0, start=args.start)
+    return launch(wanted, processes=gpus)
 
 
 def _exported(root: Path, checkpoint: Path) -> Path:

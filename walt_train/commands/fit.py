@@ -40,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         type=Path,
-        metavar="CHECKPOINT",
-        help="begin with its weights, as far as they fit: walt_edge_small of a camera with walt_edge_general's",
+        metavar="FILE",
+        help="begin with the weights of a checkpoint or a bundle, as far as they fit, at a quarter of the learning "
+        "rate; general: those that come with the package (what walt_edge_camera does by itself)",
     )
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe says)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (0)")

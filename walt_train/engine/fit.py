@@ -30,6 +30,7 @@ from walt_train.engine.curves import Curves
 from walt_train.engine.golden import write_calibration, write_golden
 from walt_train.engine.learned import Learned, write_learned
 from walt_train.engine.meeting import meet
+from walt_train.engine.normalisation import measure
 from walt_train.engine.plan import (
     CHECKPOINT,
     RESUME,
@@ -51,6 +52,8 @@ from walt_train.recipes.recipe import Recipe
 
 _LOG = logging.getLogger(__name__)
 _PARTIAL = "state.partial.pth"
+_MEASURED = 8
+"""Steps whose pictures say what comes into each normalisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def fit(wanted: Fit) -> Path:
     samples = _open_whole(wanted, split="train", per_epoch=training.per_epoch)
     place = Place.here()
     processes = 0 if wanted.elastic else place.world
-    start = None if wanted.start is None else Start.read(wanted.start)
+    start = None if wanted.begins_with is None else Start.read(wanted.begins_with)
     plan = Plan(
         recipe=wanted.recipe,
         seed=wanted.seed,
@@ -105,6 +108,7 @@ def fit(wanted: Fit) -> Path:
         raise FitError(f"{wanted.named} shows no object at all: nothing can be learned from it")
     segments = go_on(wanted.out, state.step if state else 0, place.world)
     training = training.in_steps(len(samples), segments[0].processes)
+    training = training if start is None else training.adapting()
     recipe = msgspec.structs.replace(wanted.recipe, network=network, training=training)
     net = _new_network(recipe, scene, wanted.seed)
     if start is not None:
@@ -112,12 +116,14 @@ def fit(wanted: Fit) -> Path:
     if place.rank == 0:
         write_segments(wanted.out, segments)
     batches = StepBatches(samples, scene, recipe, seed=wanted.seed, rank=place.rank, segments=segments)
+    if start is not None and start.folded and state is None:
+        _measure(net, batches)
     weights = _train(wanted, recipe, batches, net, place, state, plan)
     if place.rank != 0:
         return wanted.out / CHECKPOINT
     net = net.cpu()
     net.load_state_dict(weights)
-    started = start.manifest.trained if start else ()
+    started = start.trained if start else ()
     parts = (*parts_of(samples, "train"), *parts_of(held_out, "validation"))
     learned = Learned(data_sha256=plan.data_sha256, seed=wanted.seed, parts=parts, started=started)
     return _finish(wanted, recipe, net.eval(), held_out, plan, segments, learned)
@@ -162,6 +168,14 @@ def _new_network(recipe: Recipe, scene: NDArray[np.uint8] | None, seed: int) -> 
     width, height = recipe.network.input_wh
     net.input.plate.copy_(torch.from_numpy(letterbox(scene, (height, width))[0]).permute(2, 0, 1))
     return net
+
+
+def _measure(net: WaltNet, batches: StepBatches) -> None:
+    """Measures the normalisations on the first pictures of the training."""
+    from walt_train.model.mm_adapter import AmodalDetector
+
+    detector = AmodalDetector(net)
+    measure(net, lambda: [detector(**batches[step]) for step in range(min(_MEASURED, len(batches)))])
 
 
 def _train(

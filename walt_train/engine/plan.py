@@ -37,7 +37,8 @@ class Fit:
         out: Gets the checkpoint and everything beside it.
         gpu: Whether each process has a GPU of its own.
         elastic: Whether machines may come and go, so that the number of processes changes.
-        start: A checkpoint with whose weights it begins; None begins at random.
+        start: A checkpoint or a bundle with whose weights it begins, `general` for the package's; None is what the
+            recipe says.
     """
 
     data: tuple[Path, ...]
@@ -47,6 +48,11 @@ class Fit:
     gpu: bool = False
     elastic: bool = False
     start: Path | None = None
+
+    @property
+    def begins_with(self) -> Path | None:
+        """The file whose weights are taken; None begins at random."""
+        return self.start or (Path(self.recipe.start) if self.recipe.start else None)
 
     @property
     def named(self) -> str:
@@ -62,7 +68,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         seed: Of everything random.
         data_sha256: Names the training data.
         processes: That train together; 0 where they may come and go.
-        start_sha256: Of the checkpoint that it begins with; "" begins at random.
+        start_sha256: Of the file that it begins with; "" begins at random.
     """
 
     recipe: Recipe

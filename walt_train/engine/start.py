@@ -3,6 +3,9 @@
 A network of one camera that begins with the general weights knows people and vehicles already, and has to learn the
 camera. It is shown more than they were, the empty scene and the place of each pixel: what reads these begins at zero,
 so that before its first step it sees exactly what the general network does.
+
+A checkpoint lends its weights as they are. A bundle is what most people have: its weights are read back from the
+graph (`released`), and its normalisations are measured on the first pictures of the training (`normalisation`).
 """
 
 from __future__ import annotations
@@ -15,11 +18,15 @@ import msgspec
 import torch
 from torch import Tensor
 
-from walt_train.engine.checkpoint import CheckpointManifest, load_model
+from walt_edge.contract.bundle import SUFFIX, Bundle
+from walt_edge.packaged import general_model
+from walt_train.engine.checkpoint import load_model
 from walt_train.engine.plan import CHECKPOINT, FitError
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes.recipe import Network
 
+GENERAL = "general"
+"""Names the weights that come with the package."""
 _LEAST = 0.5
 """Share of a network's weights below which a start is a mistake."""
 
@@ -29,31 +36,46 @@ class Start:
     """What a training begins with.
 
     Attributes:
-        path: Of the checkpoint.
+        path: Of the checkpoint or the bundle.
         sha256: Of its bytes.
         net: Its network.
-        manifest: Where that comes from.
+        recipe: Name of what it was trained by.
+        trained: `data_sha256` of all that it was trained on, the last first.
+        folded: Whether it comes from a bundle, whose normalisations have to be measured before it learns on.
     """
 
     path: Path
     sha256: str
     net: WaltNet
-    manifest: CheckpointManifest
+    recipe: str
+    trained: tuple[str, ...]
+    folded: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Start:
-        """Reads a checkpoint, or the folder that holds it.
+        """Reads a checkpoint, the folder that holds it, or a bundle; `general` is the package's.
 
         Raises:
-            CheckpointError: It is none.
+            CheckpointError: It is no checkpoint.
+            BundleError: It is no bundle, or one whose weights cannot be trained on.
         """
+        if path == Path(GENERAL) and not path.exists():
+            path = general_model()
+        if path.suffix == SUFFIX:
+            # Imported here: who begins at random needs no reader of graphs.
+            from walt_train.engine.released import released_network
+
+            bundle = Bundle.read(path)
+            lineage = bundle.manifest.lineage
+            return cls(path, bundle.sha256, released_network(bundle), lineage.recipe, lineage.trained, folded=True)
         net, manifest = load_model(path)
         file = path / CHECKPOINT if path.is_dir() else path
-        return cls(path, hashlib.sha256(file.read_bytes()).hexdigest(), net, manifest)
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        return cls(path, sha256, net, manifest.recipe.name, manifest.trained)
 
     def shaped(self, network: Network) -> Network:
         """The network with the start's anchors, which its weights were learned for, where it has none of its own."""
-        own = self.manifest.recipe.network
+        own = self.net.network
         alike = (own.anchors, own.input_wh) == (network.anchors, network.input_wh)
         if network.anchors_wh or not alike:
             return network
@@ -79,8 +101,8 @@ class Start:
         share = sum(own[name].numel() for name in taken.keys() & weights) / sum(own[name].numel() for name in weights)
         if share < _LEAST:
             raise FitError(
-                f"{self.path} ({self.manifest.recipe.name}) has {share:.0%} of the weights that this training needs: "
-                "begin with a checkpoint of the same recipe, or of walt_edge_general for walt_edge_small"
+                f"{self.path} ({self.recipe}) has {share:.0%} of the weights that this training needs: "
+                "begin with a network of the same recipe, or walt_edge_small with walt_edge_general (--start general)"
             )
         net.load_state_dict(own | taken)
 

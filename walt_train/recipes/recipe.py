@@ -10,6 +10,8 @@ import msgspec
 from walt_train.recipes.parts import AnyBackbone, AnyBranch
 
 Amp = Literal["auto", "off", "bf16"]
+_ADAPTING = 0.25
+"""Of a recipe's learning rate."""
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +112,10 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         if (self.steps > 0) == (self.epochs > 0):
             raise ValueError(f"{self.steps} steps and {self.epochs} epochs: expected one of them")
 
+    def adapting(self) -> Training:
+        """The same for a network that knows much already: at the full learning rate it would first forget it."""
+        return msgspec.structs.replace(self, learning_rate=_ADAPTING * self.learning_rate)
+
     def in_steps(self, pictures: int, processes: int) -> Training:
         """The same with its epochs over so many pictures as steps of so many processes."""
         if self.steps:
@@ -119,11 +125,20 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole configuration and its name."""
+    """A whole configuration and its name.
+
+    Attributes:
+        name: It is found by.
+        network: Its shape.
+        training: How it is trained.
+        start: A checkpoint or a bundle with whose weights it begins, `general` for those of the package, unless
+            somebody says otherwise; "" begins at random.
+    """
 
     name: str
     network: Network
     training: Training
+    start: str = ""
 
     def with_steps(self, steps: int) -> Recipe:
         """The same, trained for so many optimiser steps instead of what it says."""

@@ -54,7 +54,7 @@ def test_a_cameras_network_sees_at_first_what_the_general_one_does(general: Path
     assert not torch.allclose(before, wanted)
     # Its own camera's scene and the anchors that the weights were learned for are kept.
     assert net.input.plate[0, 30, 40] == SCENE[0, 0, 0]
-    assert net.network.anchors_wh == start.manifest.recipe.network.anchors_wh
+    assert net.network.anchors_wh == start.net.network.anchors_wh
 
 
 def test_a_network_with_anchors_of_its_own_keeps_them(general: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_start_that_fits_nothing_is_refused(general: Path) -> None:
         feature_channels=12,
         anchors_wh=((9.0, 9.0),) * 3,
     )
-    with pytest.raises(FitError, match="of the weights that this training needs: begin with a checkpoint"):
+    with pytest.raises(FitError, match="of the weights that this training needs: begin with a network"):
         Start.read(general).lend(WaltNet(other))
 
 

@@ -91,7 +91,8 @@ def test_a_recipe_is_text_and_back(name: str) -> None:
 
 def test_an_unknown_recipe_is_told_with_those_there_are() -> None:
     with pytest.raises(
-        UsageError, match="no recipe 'huge': there are demo, walt_edge_small, walt_edge_general, walt_paper"
+        UsageError,
+        match="no recipe 'huge': there are demo, walt_edge_camera, walt_edge_small, walt_edge_general",
     ):
         find_recipe("huge")
 
