@@ -5,12 +5,13 @@ from typing import Any, Literal
 import msgspec
 import pytest
 import torch
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 
 from tests.walt_train.engine.shapes import SCENE, Shapes, drawn_sample, tiny_recipe
 from walt_train.engine.batches import StepBatches, survey
 from walt_train.model.mm_adapter import AmodalDetector
-from walt_train.model.mm_adapter.assigner import LenientAssigner
+from walt_train.model.mm_adapter.assigner import LenientAssigner, PlaneOverlaps
 from walt_train.model.mm_adapter.backbones import BackboneError, MmStages
 from walt_train.model.waltnet import BOX_SPREAD, WaltNet, decode_boxes, encode_boxes
 from walt_train.recipes import MmBackbone, Recipe
@@ -86,6 +87,24 @@ def test_boxes_are_decoded_as_mmdet_encodes_them(net: WaltNet) -> None:
     deltas = coder.encode(boxes, goals) * torch.tensor(BOX_SPREAD)
     torch.testing.assert_close(decode_boxes(boxes, deltas), goals)
     torch.testing.assert_close(encode_boxes(boxes, goals), deltas)
+
+
+def test_overlaps_are_mmdets_to_the_last_bit() -> None:
+    random = torch.Generator().manual_seed(4)
+
+    def boxes(count: int) -> torch.Tensor:
+        drawn = 200 * torch.rand(count, 4, generator=random)
+        return torch.cat([drawn[:, :2], drawn[:, :2] + drawn[:, 2:]], dim=1)
+
+    objects, anchors = boxes(7), boxes(900)
+    objects[1, 2:] = objects[1, :2]  # of no area
+    anchors[3], anchors[4] = objects[0], objects[1]
+    found = PlaneOverlaps()(objects, anchors)
+    assert torch.equal(found, bbox_overlaps(objects, anchors))
+    assert found[0, 3] == 1
+    assert 0 < (found == 0).float().mean() < 1
+    assert PlaneOverlaps()(boxes(0), anchors).shape == (0, 900)
+    assert PlaneOverlaps()(objects, boxes(0)).shape == (7, 0)
 
 
 def test_what_is_too_hidden_is_neither_object_nor_background() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from walt_train.model.branches.branch import ROI_SIDE
-from walt_train.model.mm_adapter.assigner import LenientAssigner
+from walt_train.model.mm_adapter.assigner import LenientAssigner, PlaneOverlaps
 from walt_train.model.mm_adapter.quiet import quiet
 from walt_train.model.waltnet import BOX_SIDE, BOX_SPREAD, CLASSES, SAMPLES, STRIDE, WaltNet, encode_boxes, pool_rois
 from walt_train.recipes.recipe import Network
@@ -208,6 +208,7 @@ def _assigner(*, positive: float, negative: float, least: float, weak: bool) -> 
         "min_pos_iou": least,
         "match_low_quality": weak,
         "ignore_iof_thr": -1,
+        "iou_calculator": {"type": PlaneOverlaps.__name__},
     }
 
 
