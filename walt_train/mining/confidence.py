@@ -36,7 +36,7 @@ class Coefficients(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         bias: Log-odds of an object against which nothing speaks.
         weights: Log-odds lost for each unit of -log(part); a part that is not named here decides nothing.
-        threshold: From this confidence on 97% were whole, of cameras that the model had not seen.
+        threshold: From this confidence on 98% were whole (by motion: 97%), of cameras that the model had not seen.
         seeds: Of the streets it was fitted on.
         objects: How many objects they showed.
     """

@@ -18,12 +18,13 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.messages import Moment, Origin
 from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser
+from walt_edge.vision.motion import scaled
 from walt_edge.vision.shape import ground_contact
 from walt_edge.vision.sightings import Reason, Sighting
 from walt_train.mining.confidence import INSTANCES, calibrate, coefficients_of, whole_evidence
 from walt_train.mining.epochs import Image
 from walt_train.mining.following import Follower
-from walt_train.mining.instances import InstanceTeacher, Seen, evidence
+from walt_train.mining.instances import InstanceTeacher, Seen, clear_of_border, evidence
 from walt_train.mining.lots import Look
 from walt_train.mining.recordings import Mined, Trail
 from walt_train.mining.stills import STILLS, Candidate, Epoch, Frames, Lot, cut_out, find_epochs
@@ -36,7 +37,7 @@ _MARKED_AT_FIRST = 8
 _VIEWS, _VIEW_EVERY_S = 6, 2.0
 _EXPLAINED, _SAME_IOU = 0.5, 0.6
 _SURELY_A_VEHICLE = 0.5
-_FIRM = ("network", "second look", "occluder", "second occluder")
+_FIRM = ("network", "second look", "occluder", "second occluder", "witness")
 _BEFORE_S, _UNKNOWN = 1.0, 0.3
 _TEACHES = 0.6
 _HOPELESS = 0.02
@@ -175,13 +176,16 @@ class _Crowd(Lot):
         found = self._teacher.look(bgr)
         boxes = np.array([one.box_xyxy for one in found], np.float64).reshape(-1, 4)
         tracks = self._follower.update(boxes, [one.label for one in found], captured.media_time_s)
+        told = self._teacher.testify(found, bgr, scaled(self._epoch.plate.bgr, seen.motion.gain_bgr))
         sightings = [
-            self._sighted(one, found, seen, track, shown, captured.media_time_s)
-            for one, track in zip(found, tracks, strict=True)
+            self._sighted(one, found, seen, track, shown, captured.media_time_s, whole)
+            for one, track, whole in zip(found, tracks, told, strict=True)
         ]
         return sightings + _unexplained(seen, found)
 
-    def _sighted(self, one: Seen, found: list[Seen], seen: Look, track: int, shown: Mask, time_s: float) -> Sighting:
+    def _sighted(
+        self, one: Seen, found: list[Seen], seen: Look, track: int, shown: Mask, time_s: float, told: float
+    ) -> Sighting:
         """An instance as a sighting; its number is that of its track, over all poses of the source."""
         height, width = shown.shape
         patch = _outline(one, seen)
@@ -189,6 +193,9 @@ class _Crowd(Lot):
             self._tracks[track] = next(self._numbers)
         number = self._tracks[track]
         parts = evidence(one, found, seen.motion.difference, (width, height))
+        # A network may draw its box short of the border that the outline touches.
+        parts["border"] = min(parts["border"], clear_of_border(patch.box_xyxy, (width, height)))
+        parts["witness"] = told
         parts["silhouette"] = max((s.patch.iou(one.amodal) for s in seen.outlines), default=0.0)
         parts["steady"] = self._steady(number, parts, time_s)
         parts[Reason.WARM_UP.value] = float(patch.window((0, 0, width, height))[shown].sum()) / max(1, patch.area)

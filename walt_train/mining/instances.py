@@ -7,7 +7,7 @@ it cannot see, that a post of the colour of the street cuts a leg off, the empty
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +24,7 @@ from walt_edge.runtimes.onnx_detector import letterbox
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 from walt_edge.vision.amodal import choose
 from walt_edge.vision.amodal_ops import AMODAL, OCCLUDER, THRESHOLD
+from walt_train.mining.witness import Witness, show
 
 Image = NDArray[np.uint8]
 
@@ -48,6 +49,7 @@ class Seen:
         visible: What is seen of it.
         hidden: How likely anything hides the cell of it that is likeliest hidden, 0..1.
         second: The same object in the mirrored picture, mirrored back; None where it is not seen there.
+        hidden_map: (h, w) how likely anything hides each cell of the box, 0..1.
     """
 
     label: Label
@@ -57,6 +59,7 @@ class Seen:
     visible: PatchMask
     hidden: float
     second: Seen | None = None
+    hidden_map: NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 1), np.float32))
 
 
 class InstanceTeacher:
@@ -65,23 +68,25 @@ class InstanceTeacher:
     Args:
         bundle: The model.
         network: What runs it; None is ONNX Runtime on the CPU.
+        witness: Who looks at each object by itself; None where nobody does.
     """
 
-    def __init__(self, bundle: Bundle, network: Network | None = None) -> None:
+    def __init__(self, bundle: Bundle, network: Network | None = None, witness: Witness | None = None) -> None:
         self._size_wh = bundle.manifest.size_wh
         self._threshold = bundle.manifest.score_threshold
         self._name = bundle.manifest.name
+        self._witness = witness
         self._network = network or WaltOnnx(bundle.files[MODEL], size_wh=self._size_wh, device="cpu", threads=1)
 
     @classmethod
     def read(cls, path: Path) -> InstanceTeacher:
-        """Opens a bundle.
+        """Opens a bundle; the package's witness looks at what it sees.
 
         Raises:
             BundleError: It is missing or damaged.
             SessionError: Its model cannot be run.
         """
-        return cls(Bundle.read(path))
+        return cls(Bundle.read(path), witness=Witness.packaged())
 
     @property
     def name(self) -> str:
@@ -103,6 +108,18 @@ class InstanceTeacher:
         mirrored = [_mirrored(one, width) for one in self._once(np.ascontiguousarray(bgr[:, ::-1]))]
         return [_with_second(one, mirrored) for one in first]
 
+    def testify(self, found: Sequence[Seen], bgr: Image, empty_bgr: Image) -> list[float]:
+        """How likely each object of a frame is whole, to somebody who looks at it alone, 0..1; 1 where nobody does.
+
+        Args:
+            found: What `look` saw.
+            bgr: (H, W, 3) the frame.
+            empty_bgr: The empty scene in the frame's light, of the same shape.
+        """
+        if self._witness is None or not found:
+            return [1.0] * len(found)
+        return self._witness(np.stack([show(one, found, bgr, empty_bgr) for one in found]))
+
     def _once(self, bgr: Image) -> list[Seen]:
         width, height = self._size_wh
         picture, scale = letterbox(bgr, (height, width))
@@ -123,14 +140,15 @@ def _seen(instances: AmodalInstances, maps: NDArray[np.float32]) -> list[Seen]:
     hidden = (maps[:, OCCLUDER] * (maps[:, AMODAL] >= THRESHOLD)).max(axis=(1, 2), initial=0.0)
     x0, y0, x1, y1 = instances.boxes_xyxy.astype(float).T.tolist() if len(instances) else ([], [], [], [])
     return [
-        Seen(Label(int(label)), float(score), box, amodal, visible, float(most))
-        for label, score, box, amodal, visible, most in zip(
+        Seen(Label(int(label)), float(score), box, amodal, visible, float(most), hidden_map=cells)
+        for label, score, box, amodal, visible, most, cells in zip(
             instances.labels,
             instances.scores,
             zip(x0, y0, x1, y1, strict=True),
             instances.amodal,
             instances.visible,
             hidden,
+            maps[:, OCCLUDER],
             strict=True,
         )
         if visible.area
@@ -162,8 +180,6 @@ def evidence(
         frame_wh: Size of the frame, pixels.
     """
     second = one.second
-    x0, y0, x1, y1 = one.box_xyxy
-    gap = min(x0, y0, frame_wh[0] - x1, frame_wh[1] - y1)
     inside, patch = _unchanged(one.amodal, difference)
     return {
         "network": one.score,
@@ -174,8 +190,15 @@ def evidence(
         "changed": 1.0 - inside,
         "unbroken": 1.0 - min(1.0, 2.0 * patch),
         "behind nobody": 1.0 - min(1.0, 2.0 * _before(one, all_seen)),
-        "border": min(1.0, max(0.0, (gap - 1.0) / _CLEAR_PX)),
+        "border": clear_of_border(one.box_xyxy, frame_wh),
     }
+
+
+def clear_of_border(box_xyxy: tuple[float, float, float, float], frame_wh: tuple[int, int]) -> float:
+    """0 for a box that touches the frame's border, 1 from some pixels on."""
+    x0, y0, x1, y1 = box_xyxy
+    gap = min(x0, y0, frame_wh[0] - x1, frame_wh[1] - y1)
+    return min(1.0, max(0.0, (gap - 1.0) / _CLEAR_PX))
 
 
 def _unchanged(amodal: PatchMask, difference: NDArray[np.uint8]) -> tuple[float, float]:
