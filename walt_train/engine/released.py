@@ -34,16 +34,18 @@ def released_network(bundle: Bundle) -> WaltNet:
     """The network in eval mode; it computes what the bundle's does, but for rounding.
 
     Raises:
-        BundleError: Its weights are of another kind: in integers, or of a recipe that this version does not know.
+        BundleError: Its weights are of another kind: in integers, or of a recipe that this version does not know; or
+            its graph is none that `walt-export` writes.
     """
     name = bundle.manifest.lineage.recipe
     try:
         graph = _Graph.of(bundle.files[MODEL])
         net = WaltNet(_with_anchors(find_recipe(name).network, graph))
         _take(net, graph.layers)
-    except (KeyError, ValueError, DecodeError, UsageError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, DecodeError, UsageError) as error:
+        said = str(error).partition("\n")[0][:120]
         raise BundleError(
-            f"{bundle.manifest.name} ({name}, {bundle.manifest.precision}) holds no weights to train on ({error}): "
+            f"{bundle.manifest.name} ({name}, {bundle.manifest.precision}) holds no weights to train on ({said}): "
             "begin with a bundle in float32 or float16 of a recipe of this version, or with a checkpoint"
         ) from error
     return net.eval()
@@ -65,6 +67,9 @@ class _Graph:
     def of(cls, model: bytes) -> _Graph:
         """Reads the bytes of a model."""
         graph = onnx.load_from_string(model).graph
+        # A bundle is one file: what points at another one on this machine was not written by walt-export.
+        if any(each.data_location != onnx.TensorProto.DEFAULT for each in graph.initializer):
+            raise ValueError("its weights lie elsewhere")
         arrays = {
             each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).astype(np.float32))
             for each in graph.initializer
@@ -98,6 +103,8 @@ def _with_anchors(network: Network, graph: _Graph) -> Network:
         raise ValueError(f"{len(grids)} grids of anchors at {places} places")
     count = len(grids[0]) // places
     sides = (grids[0][:count, 2:] - grids[0][:count, :2]).tolist()
+    if not all(0 < side < float("inf") for pair in sides for side in pair):
+        raise ValueError("anchors without an area")
     return msgspec.structs.replace(network, anchors_wh=tuple((round(w, 3), round(h, 3)) for w, h in sides))
 
 

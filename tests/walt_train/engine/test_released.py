@@ -1,10 +1,12 @@
 """The weights of a bundle, read back: what the agent's network computes is where a training begins."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -148,6 +150,47 @@ def test_what_holds_no_such_weights_is_one_line(small: Callable[[str], Path]) ->
     # The test network says that it is the demo's, and is smaller.
     with pytest.raises(BundleError, match=r"\(demo, float32\) holds no weights to train on .* begin with a"):
         Start.read(small("other"))
+
+
+def _elsewhere(model: onnx.ModelProto) -> None:
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../../etc/passwd")
+
+
+def _cut_off(model: onnx.ModelProto) -> None:
+    weight = next(each for each in model.graph.initializer if each.name.endswith("second.0.weight.stored"))
+    weight.raw_data = weight.raw_data[:-2]
+
+
+def _without_inputs(model: onnx.ModelProto) -> None:
+    del next(node for node in model.graph.node if node.op_type == "Conv").input[:]
+
+
+def _flat_anchors(model: onnx.ModelProto) -> None:
+    (grid,) = (each for each in model.graph.initializer if tuple(each.dims)[1:] == (4,) and each.dims[0] > 1000)
+    grid.raw_data = bytes(len(grid.raw_data))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_elsewhere, "lie elsewhere"),
+        (_cut_off, "reshape"),
+        (_without_inputs, "index"),
+        (_flat_anchors, "anchors without an area"),
+    ],
+)
+def test_a_graph_that_nobody_exported_is_one_line(spoil: Callable[[onnx.ModelProto], None], said: str) -> None:
+    bundle = Bundle.read(general_model())
+    model = onnx.load_from_string(bundle.files[MODEL])
+    spoil(model)
+    spoilt = replace(bundle, files={**bundle.files, MODEL: model.SerializeToString()})
+    with pytest.raises(BundleError, match=f"holds no weights to train on .*{said}"):
+        released_network(spoilt)
+    with pytest.raises(BundleError, match="holds no weights to train on"):
+        released_network(replace(bundle, files={**bundle.files, MODEL: b"no graph at all"}))
 
 
 def test_a_training_begins_with_the_packages_weights(
