@@ -30,12 +30,17 @@ def edges(image: Image, hidden: Mask | None = None) -> NDArray[np.float32]:
     scale = _WORK_WIDTH / image.shape[1]
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
-    steep = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-    steep = np.minimum(steep, 200.0)  # a few hard edges must not outvote the rest
+    steep = np.minimum(steepness(grey), 200.0)  # a few hard edges must not outvote the rest
     if hidden is not None:
         mask = cv2.resize(hidden.astype(np.uint8), (steep.shape[1], steep.shape[0]), interpolation=cv2.INTER_AREA)
         steep[cv2.dilate(mask, np.ones((5, 5), np.uint8)) > 0] = 0
     return np.asarray(steep, np.float32)
+
+
+def steepness(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W) length of the gradient; the same bits wherever the picture lies in memory, unlike cv2.magnitude."""
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    return np.asarray(np.sqrt(across * across + down * down), np.float32)
 
 
 def shift_px(plate: Image, frame: Image, hidden: Mask | None = None) -> tuple[float, float, float]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from walt_edge.contract.masks import Mask
+from walt_edge.vision.drift import steepness
 
 Image = NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""
@@ -200,7 +201,8 @@ def _coarse(reference: Image, other: Image) -> NDArray[np.float64]:
     for angle in _ANGLES_DEG:
         turn = cv2.getRotationMatrix2D(middle, angle, 1.0)
         turned = cv2.warpAffine(two, turn, one.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        (dx, dy), response = cv2.phaseCorrelate(one, turned, window)
+        # A copy: where a picture has a size that its transform likes, OpenCV puts the window on the picture itself.
+        (dx, dy), response = cv2.phaseCorrelate(one.copy(), turned, window)
         if response > best:
             # A pixel of the reference, shifted, then turned, is one of the other picture.
             best = response
@@ -212,8 +214,7 @@ def _edges(image: Image, scale: float) -> NDArray[np.float32]:
     """Gradient magnitude at working size, its root: a shadow's edge counts little more than a kerb's."""
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
     grey = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (0, 0), 1.0).astype(np.float32)
-    steep = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-    return np.asarray(np.sqrt(np.minimum(steep, _STEEPEST)), np.float32)
+    return np.asarray(np.sqrt(np.minimum(steepness(grey), _STEEPEST)), np.float32)
 
 
 def _rescaled(matrix: NDArray[np.float64], factor: float) -> NDArray[np.float64]:

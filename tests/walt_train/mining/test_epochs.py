@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tests.material import shared_data
 from walt_edge.capture.stills import read_still
+from walt_edge.vision.drift import steepness
 from walt_train.mining.epochs import Placed, Pose, Poses, register
 
 Image = NDArray[np.uint8]
@@ -148,3 +149,29 @@ def test_a_pose_needs_no_picture_to_be_still() -> None:
     flat = np.full((90, 160, 3), 90, np.uint8)
     assert not register(flat, flat.copy()).certain
     assert isinstance(register(flat, flat), Pose)
+
+
+def test_a_pose_is_the_same_to_the_last_bit_wherever_pictures_lie_in_memory() -> None:
+    reference, other = two_frames("plaza")
+    small = [cv2.resize(picture, (384, 288)) for picture in (reference, other)]  # sizes that a transform likes
+    room = np.zeros(small[1].nbytes + 64, np.uint8)
+    poses = []
+    for offset in (0, 1, 4, 8, 16, 32):
+        moved = room[offset : offset + small[1].nbytes].reshape(small[1].shape)
+        moved[:] = small[1]
+        poses.append(register(small[0], moved).matrix.tobytes())
+    assert len(set(poses)) == 1
+    grey = np.random.default_rng(2).uniform(0, 255, 4 * 60 * 80 + 64).astype(np.float32)
+    placed = [grey[offset : offset + 60 * 80].reshape(60, 80) for offset in (0, 1, 2, 3, 5, 8)]
+    for picture in placed:
+        assert steepness(picture).tobytes() == steepness(picture.copy()).tobytes()
+
+
+@pytest.mark.parametrize("turn_deg", [-2.0, -1.0, 1.0, 2.0])
+def test_either_way_round_a_turn_is_found_alike(turn_deg: float) -> None:
+    frame = two_frames("arterial")[0]
+    view, _ = seen_from(frame, 0.0, 0.0, 0.0)
+    turned, _ = seen_from(frame, 0.0, 0.0, turn_deg)
+    pose = register(view, turned)
+    assert pose.certain
+    assert abs(pose.rotation_deg) == pytest.approx(abs(turn_deg), abs=0.05)
