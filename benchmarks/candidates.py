@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.streets import true_mask
 from walt_edge.camera import Frame
 from walt_edge.contract.files import write_whole
-from walt_edge.contract.masks import PatchMask, Rle, decode_rle
+from walt_edge.contract.masks import PatchMask, decode_rle
 from walt_edge.contract.messages import Clock, CropHeader, Moment
 from walt_edge.privacy.anonymiser import Anonymiser
 from walt_edge.vision.settings import WatchSettings
@@ -213,7 +214,7 @@ def match(header: CropHeader, truth: Truth) -> tuple[dict[str, Any] | None, floa
     for annotation in truth:
         if not _boxes_touch(annotation["bbox"], header.box_xyxy):
             continue
-        iou = own.iou(PatchMask.from_full(decode_rle(msgspec.convert(annotation["segmentation"], Rle))))
+        iou = own.iou(true_mask(annotation))
         if iou > best_iou:
             best, best_iou = annotation, iou
     return best, best_iou

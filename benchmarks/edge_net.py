@@ -8,44 +8,32 @@ further channels (the empty scene, the place of a pixel) weigh nothing here. The
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
-from torch import Tensor, nn
 
-from walt_edge.contract.bundle import MODEL, Bundle
+from walt_edge.contract.bundle import Bundle
 from walt_edge.packaged import general_model
 from walt_edge.runtimes.network import Candidates, Network, look
 from walt_edge.runtimes.onnx_detector import letterbox
+from walt_train.engine.start import Start
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes import walt_edge_small
 
 Image = NDArray[np.uint8]
-_PREFIX, _STORED = "net.", ".stored"
-_STEM = "backbone.bottom_up.stem.0.weight"
 _GREY_LEVEL = 114
 _HALVINGS = 9
 
 
 def borrowed_net(bundle: Bundle) -> WaltNet:
-    """`walt_edge_small` in eval mode with the weights of an exported edge network."""
-    model = onnx.load_from_string(bundle.files[MODEL])
-    values = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
-    recipe = walt_edge_small()
-    network = msgspec.structs.replace(recipe.network, anchors_wh=_anchors(values, recipe.network.anchors))
-    net = WaltNet(network).eval()
-    weights = {
-        name.removeprefix(_PREFIX).removesuffix(_STORED): torch.from_numpy(value.astype(np.float32))
-        for name, value in values.items()
-        if name.startswith(_PREFIX)
-    }
-    _fill(net, _as_trained(weights))
+    """`walt_edge_small` in eval mode with the weights of an exported edge network, as a training begins with them."""
+    start = Start.of_bundle(Path(bundle.manifest.name), bundle)
+    net = WaltNet(start.shaped(walt_edge_small().network)).eval()
+    start.lend(net)
     return net
 
 
@@ -128,53 +116,6 @@ def _covered(whole: Image, share: float, side: int) -> Image:
     turned = np.rot90(whole, side).copy()
     turned[:, turned.shape[1] - round(share * turned.shape[1]) :] = _GREY_LEVEL
     return np.ascontiguousarray(np.rot90(turned, -side))
-
-
-def _anchors(values: Mapping[str, NDArray[np.float32]], count: int) -> tuple[tuple[float, float], ...]:
-    """Shapes of the anchors, from the largest table of boxes in the graph: each cell has them in the same order."""
-    tables = [value for name, value in values.items() if value.ndim == 2 and not name.startswith(_PREFIX)]
-    table = max((one for one in tables if one.shape[1] == 4), key=len)[:count].astype(np.float64)
-    sides = table[:, 2:] - table[:, :2]
-    return tuple((float(width), float(height)) for width, height in sides)
-
-
-def _as_trained(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undoes `walt_export.restate`: of a mask head's four cells one tells the classes, all four the deconvolution."""
-    found = dict(weights)
-    for name, value in weights.items():
-        count = len(value) // 4
-        if name.endswith(".up.weight"):
-            found[name] = value.view(2, 2, count, -1).permute(3, 2, 0, 1)
-        elif name.endswith((".up.bias", ".classes.conv.bias")):
-            found[name.replace(".conv.", ".")] = value[:count]
-        elif name.endswith(".classes.conv.weight"):
-            found[name.replace(".conv.", ".")] = value[:count, : value.shape[1] // 4]
-    return found
-
-
-@torch.no_grad()
-def _fill(net: WaltNet, weights: Mapping[str, Tensor]) -> None:
-    """Sets every weight; normalisation, folded into its convolutions in the file, is left with their biases."""
-    for name, own in net.named_parameters():
-        found = weights.get(name)
-        if name == _STEM and found is not None:
-            own.zero_()[:, : found.shape[1]] = found
-        elif found is not None:
-            own.copy_(found)
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Sequential):
-            for index, part in enumerate(module):
-                if isinstance(part, nn.BatchNorm2d):
-                    _leave_bias(part, weights[f"{name}.{index - 1}.bias"])
-
-
-def _leave_bias(norm: nn.BatchNorm2d, bias: Tensor) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    norm.running_mean.zero_()
-    norm.running_var.fill_(1 - norm.eps)
-    norm.weight.fill_(1)
-    norm.bias.copy_(bias)
 
 
 def packaged() -> Bundle:

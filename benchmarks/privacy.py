@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from benchmarks import privacy_cost, privacy_signs, privacy_walkers
 from benchmarks.privacy_recorder import Given, Recorder
 from benchmarks.report import Report, arguments
-from benchmarks.streets import read_truth, render
+from benchmarks.streets import read_truth, render, true_mask
 from walt_edge.camera import open_camera
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask, Rle, decode_rle
@@ -219,7 +219,7 @@ def _look(tally: Tally, given: Given, people: list[dict[str, Any]], faces: FaceD
 
 
 def _visible(annotation: dict[str, Any]) -> PatchMask:
-    return PatchMask.from_full(decode_rle(msgspec.convert(annotation["visible_segmentation"], Rle)))
+    return true_mask(annotation, "visible_segmentation")
 
 
 def _given(bgr: NDArray[np.uint8], annotations: list[dict[str, Any]]) -> Given:

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import Report
 from benchmarks.signs import lettered
-from benchmarks.streets import read_truth
+from benchmarks.streets import read_truth, true_mask
 from walt_edge.camera import open_camera
 from walt_edge.capture.stills import find_stills, read_still
 from walt_edge.contract.labels import Label
-from walt_edge.contract.masks import PatchMask, Rle, decode_rle
+from walt_edge.contract.masks import PatchMask
 from walt_edge.privacy.anonymiser import Anonymiser
 from walt_edge.privacy.number_plates import WIDTH_MIN_PX, number_plates
 from walt_edge.vision.sightings import Reason, Sighting
@@ -121,7 +120,7 @@ def _rendered(street: Path) -> Iterator[Cut]:
 
 
 def _mask(annotation: dict[str, Any]) -> PatchMask:
-    return PatchMask.from_full(decode_rle(msgspec.convert(annotation["visible_segmentation"], Rle)))
+    return true_mask(annotation, "visible_segmentation")
 
 
 def _driven(frames: int) -> Iterator[Cut]:

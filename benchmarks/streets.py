@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 
 from walt_edge.capture.stills import read_still
+from walt_edge.contract.masks import PatchMask, Rle, decode_rle
 
 _QUALITY = 85
 
@@ -40,3 +43,8 @@ def read_truth(street: Path) -> dict[int, list[dict[str, Any]]]:
     for annotation in content["annotations"]:
         found[number[annotation["image_id"]]].append(annotation)
     return found
+
+
+def true_mask(annotation: Mapping[str, Any], of: str = "segmentation") -> PatchMask:
+    """A mask of a rendered object: its whole extent, or `visible_segmentation`."""
+    return PatchMask.from_full(decode_rle(msgspec.convert(annotation[of], Rle)))

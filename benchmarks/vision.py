@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import msgspec
 import numpy as np
 
 from benchmarks.report import Report, arguments
-from benchmarks.streets import read_truth, render
+from benchmarks.streets import read_truth, render, true_mask
 from walt_edge.camera import Frame, open_camera
-from walt_edge.contract.masks import PatchMask, Rle, decode_rle
+from walt_edge.contract.masks import PatchMask, decode_rle
 from walt_edge.contract.messages import CropHeader
 from walt_edge.privacy.anonymiser import Anonymiser, SealedEnvelope
 from walt_edge.vision.motion import find_motion
@@ -133,7 +132,7 @@ def judge(header: CropHeader, annotations: list[dict[str, Any]]) -> Judged:
     for annotation in annotations:
         if not _boxes_touch(annotation["bbox"], header.box_xyxy):
             continue
-        amodal = PatchMask.from_full(decode_rle(msgspec.convert(annotation["segmentation"], Rle)))
+        amodal = true_mask(annotation)
         iou = own.iou(amodal)
         if iou > best_iou:
             best, best_iou = annotation, iou

@@ -1,6 +1,6 @@
 """Teaches the witness, who looks at one object at a time and tells whether it is whole, and measures its worth.
 
-    python -m benchmarks.witness --cache DIR --out docs/benchmarks/witness.json --install
+    python -m benchmarks.witness --cache DIR --clips DIR --out docs/benchmarks/witness.json --install
 
 Streets are rendered with seeds from 141 and without a third of the vehicle shapes: neither the general weights (31 to
 90) nor the calibration (101 to 120) were made on them. With `--clips` composites of real cameras' clip art join them
@@ -11,7 +11,6 @@ WALT-Net's own occluder head says of the same views. Trained on a processor in m
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from benchmarks.mining import LOOKED_FPS, PRESETS
 from benchmarks.report import Report, arguments
 from benchmarks.witness_lessons import Lessons, of_composites, of_street
 from walt_edge.contract.bundle import Bundle
@@ -32,17 +32,15 @@ from walt_edge.packaged import general_model
 from walt_train.engine.launch import calm_threads
 from walt_train.mining import witness
 from walt_train.mining.instances import InstanceTeacher
-from walt_train.mining.witness import CHANNELS, FILE_NAME, SIDE, Witness
+from walt_train.mining.witness import CHANGE, CHANNELS, FILE_NAME, HIDDEN, OBJECT, PICTURE, SIDE, Witness
 from walt_train.model.witness import WitnessNet
 from walt_train.rwalt.street import StreetConfig
 
 FIRST_SEED, STREETS, KEPT = 141, 24, 4
-FRAMES, FPS = 150, 2.5
+FRAMES = 150
 COMPOSITES = 150
 EPOCHS, BATCH, RATE, DECAY = 5, 128, 3e-3, 0.05
 RECALL = 0.5
-_OCCLUDER_CHANNEL, _OBJECT_CHANNEL = 9, 6
-_PICTURE, _CHANGE = slice(0, 3), slice(3, 6)
 _OPSET = 20
 
 Floats = NDArray[np.float64]
@@ -93,7 +91,7 @@ def _lessons(args: argparse.Namespace) -> tuple[Lessons, Lessons]:
 
 
 def _street(seed: int, frames: int) -> StreetConfig:
-    return StreetConfig(seed=seed, preset=("busy", "street")[seed % 2], frames=frames, fps=FPS, shapes="tuning")
+    return StreetConfig(seed=seed, preset=PRESETS[seed % 2], frames=frames, fps=LOOKED_FPS, shapes="tuning")
 
 
 def _folders(clips: Path | None) -> list[Path]:
@@ -150,9 +148,9 @@ def varied(shown: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.
     level = random.uniform(-25, 25, (count, 3, 1, 1)).astype(np.float32)
     noise = random.uniform(0, 6, (count, 1, 1, 1)).astype(np.float32)
     grain = random.standard_normal((count, 3, *out.shape[2:]), dtype=np.float32) * noise
-    out[:, _PICTURE] = out[:, _PICTURE] * gain + level + grain
+    out[:, PICTURE] = out[:, PICTURE] * gain + level + grain
     # The change is shown halved around 128; the empty scene is a mean, and has no grain.
-    out[:, _CHANGE] = 128 + (out[:, _CHANGE] - 128) * gain + grain / 2
+    out[:, CHANGE] = 128 + (out[:, CHANGE] - 128) * gain + grain / 2
     return out.clip(0, 255)
 
 
@@ -189,15 +187,14 @@ def exported(net: WitnessNet) -> bytes:
     )
     assert program is not None
     program.optimize()
-    buffer = io.BytesIO()
-    buffer.write(program.model_proto.SerializeToString())
-    return buffer.getvalue()
+    model: bytes = program.model_proto.SerializeToString()
+    return model
 
 
 def _by_occluder(lessons: Lessons) -> Floats:
     """One minus the likeliest hidden cell of the object."""
-    inside = lessons.shown[:, _OBJECT_CHANNEL] >= 128
-    hidden: Floats = (lessons.shown[:, _OCCLUDER_CHANNEL] * inside).max(axis=(1, 2)) / 255
+    inside = lessons.shown[:, OBJECT] >= 128
+    hidden: Floats = (lessons.shown[:, HIDDEN] * inside).max(axis=(1, 2)) / 255
     return 1 - hidden
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.candidates import WHOLE_FRACTION, is_whole
-from walt_edge.contract.masks import PatchMask, Rle, decode_rle
+from benchmarks.streets import true_mask
+from walt_edge.contract.masks import PatchMask
 from walt_edge.vision.motion import light_gain, scaled
 from walt_train.clipart.settings import TRAINING
 from walt_train.data import open_samples
@@ -113,7 +113,7 @@ def of_street(config: StreetConfig, teacher: InstanceTeacher, cache: Path | None
 
 
 def _rendered(annotation: dict[str, object], camera: str) -> Known:
-    mask = PatchMask.from_full(decode_rle(msgspec.convert(annotation["segmentation"], Rle)))
+    mask = true_mask(annotation)
     hidden = float(annotation["occlusion_fraction"])  # type: ignore[arg-type]
     return Known(mask, is_whole(annotation), hidden, f"{camera}/{annotation['track_id']}")
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from walt_edge.contract.bundle import BundleError
 
+GENERAL = "general"
+"""Names it, wherever a bundle can be named."""
 GENERAL_MODEL = Path(__file__).parent / "data" / "walt-general.walt"
 
 
@@ -21,3 +23,12 @@ def general_model() -> Path:
             f"{GENERAL_MODEL.name} with python -m benchmarks.weights --workspace DIR --install (docs/guides)"
         )
     return GENERAL_MODEL
+
+
+def named_model(named: str | Path) -> Path:
+    """The file of a bundle that somebody named: a path, or `general`.
+
+    Raises:
+        BundleError: `general`, and this installation has none.
+    """
+    return general_model() if str(named) == GENERAL else Path(named)

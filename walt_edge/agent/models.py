@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
 from walt_edge.contract.bundle import Limits
 from walt_edge.contract.messages import Desired, Reported
-from walt_edge.packaged import general_model
+from walt_edge.packaged import named_model
 from walt_edge.settings.tree import AgentConfig, InferenceConfig
 from walt_edge.update.holder import Fitted, ModelHolder
 from walt_edge.update.options import UpdateOptions, open_updater
@@ -54,7 +53,7 @@ def _local(inference: InferenceConfig, options: UpdateOptions) -> Fitted:
     from walt_edge.detector import Detector
     from walt_edge.runtimes.session import GpuOptions
 
-    path = general_model() if inference.model == "general" else Path(inference.model)
+    path = named_model(inference.model)
     gpu = GpuOptions(cache=options.provider_cache)
     detector = Detector.load(path, device=inference.device, threads=inference.threads, gpu=gpu)
     detector.check_golden()

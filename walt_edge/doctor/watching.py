@@ -71,14 +71,14 @@ def check_faces(config: AgentConfig) -> Iterator[Finding]:
 def check_model(config: AgentConfig) -> Iterator[Finding]:
     """The bundle and the teacher that are named."""
     from walt_edge.contract.bundle import Bundle
-    from walt_edge.packaged import general_model
+    from walt_edge.packaged import named_model
 
     chosen = config.inference.model
     if chosen == "none":
         yield ok("model", "what home publishes" if config.updates.url else "none: motion alone watches")
     else:
         try:
-            path = general_model() if chosen == "general" else Path(chosen)
+            path = named_model(chosen)
             bundle = Bundle.read(path)
             yield ok("model", f"{path.name}, {bundle.manifest.precision}, input {bundle.manifest.size_wh}")
         except WaltError as error:

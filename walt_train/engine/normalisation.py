@@ -44,7 +44,7 @@ def measure(net: nn.Module, look: Callable[[], object]) -> None:
 
     Args:
         net: Its layers change; it is left in the mode that it was in.
-        look: Runs the network on pictures, in the mode that it is in.
+        look: Runs the network on pictures; it is in eval mode then.
     """
     training = net.training
     net.eval()

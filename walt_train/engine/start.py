@@ -19,14 +19,12 @@ import torch
 from torch import Tensor
 
 from walt_edge.contract.bundle import SUFFIX, Bundle
-from walt_edge.packaged import general_model
+from walt_edge.packaged import named_model
 from walt_train.engine.checkpoint import load_model
 from walt_train.engine.plan import CHECKPOINT, FitError
 from walt_train.model.waltnet import WaltNet
 from walt_train.recipes.recipe import Network
 
-GENERAL = "general"
-"""Names the weights that come with the package."""
 _LEAST = 0.5
 """Share of a network's weights below which a start is a mistake."""
 
@@ -59,19 +57,27 @@ class Start:
             CheckpointError: It is no checkpoint.
             BundleError: It is no bundle, or one whose weights cannot be trained on.
         """
-        if path == Path(GENERAL) and not path.exists():
-            path = general_model()
+        if not path.exists():
+            path = named_model(path)
         if path.suffix == SUFFIX:
-            # Imported here: who begins at random needs no reader of graphs.
-            from walt_train.engine.released import released_network
-
-            bundle = Bundle.read(path)
-            lineage = bundle.manifest.lineage
-            return cls(path, bundle.sha256, released_network(bundle), lineage.recipe, lineage.trained, folded=True)
+            return cls.of_bundle(path, Bundle.read(path))
         net, manifest = load_model(path)
         file = path / CHECKPOINT if path.is_dir() else path
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         return cls(path, sha256, net, manifest.recipe.name, manifest.trained)
+
+    @classmethod
+    def of_bundle(cls, path: Path, bundle: Bundle) -> Start:
+        """A bundle that was read already.
+
+        Raises:
+            BundleError: Its weights cannot be trained on.
+        """
+        # Imported here: who begins at random needs no reader of graphs.
+        from walt_train.engine.released import released_network
+
+        lineage = bundle.manifest.lineage
+        return cls(path, bundle.sha256, released_network(bundle), lineage.recipe, lineage.trained, folded=True)
 
     def shaped(self, network: Network) -> Network:
         """The network with the start's anchors, which its weights were learned for, where it has none of its own."""

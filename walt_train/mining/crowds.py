@@ -18,7 +18,6 @@ from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
 from walt_edge.contract.messages import Moment, Origin
 from walt_edge.privacy.anonymiser import AnonymisedImage, Anonymiser
-from walt_edge.vision.motion import scaled
 from walt_edge.vision.shape import ground_contact
 from walt_edge.vision.sightings import Reason, Sighting
 from walt_train.mining.confidence import INSTANCES, calibrate, coefficients_of, whole_evidence
@@ -176,7 +175,7 @@ class _Crowd(Lot):
         found = self._teacher.look(bgr)
         boxes = np.array([one.box_xyxy for one in found], np.float64).reshape(-1, 4)
         tracks = self._follower.update(boxes, [one.label for one in found], captured.media_time_s)
-        told = self._teacher.testify(found, bgr, scaled(self._epoch.plate.bgr, seen.motion.gain_bgr))
+        told = self._teacher.testify(found, bgr, seen.empty_bgr)
         sightings = [
             self._sighted(one, found, seen, track, shown, captured.media_time_s, whole)
             for one, track, whole in zip(found, tracks, told, strict=True)

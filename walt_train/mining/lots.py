@@ -38,11 +38,13 @@ class Look:
         motion: What differs.
         outlines: The silhouettes that are no holes in the plate.
         flooded: So much differs that another light is the likelier cause.
+        empty_bgr: (H, W, 3) the plate in the still's light.
     """
 
     motion: Motion
     outlines: list[Silhouette]
     flooded: bool
+    empty_bgr: Image
 
 
 def learn_plate(stills: Sequence[Image], settings: WatchSettings) -> Plate:
@@ -62,7 +64,7 @@ def look(still: Image, plate: Plate, settings: WatchSettings) -> Look:
     motion = find_motion(still, plate, settings)
     background = scaled(plate.bgr, motion.gain_bgr)
     outlines = [s for s in find_silhouettes(motion, settings) if not is_ghost(s.patch, still, background)]
-    return Look(motion, outlines, float(motion.moving.mean()) > _FLOOD)
+    return Look(motion, outlines, float(motion.moving.mean()) > _FLOOD, background)
 
 
 def _plate(stills: Sequence[Image], hidden: Sequence[Mask | None], settings: WatchSettings) -> Plate:

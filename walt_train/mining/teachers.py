@@ -8,13 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from walt_edge.contract.errors import UsageError
-from walt_edge.packaged import general_model
+from walt_edge.packaged import GENERAL, named_model
 from walt_edge.runtimes import Teacher
 
 MOTION = "motion"
 """The teacher that needs no weights."""
-GENERAL = "general"
-"""The general weights of the package."""
 
 
 def open_teacher(spec: str) -> Teacher | None:
@@ -32,7 +30,7 @@ def open_teacher(spec: str) -> Teacher | None:
     if spec == GENERAL or spec.endswith(".walt"):
         from walt_train.mining.instances import InstanceTeacher
 
-        return InstanceTeacher.read(general_model() if spec == GENERAL else Path(spec))
+        return InstanceTeacher.read(named_model(spec))
     if spec.endswith(".onnx"):
         from walt_edge.runtimes.onnx_detector import OnnxDetector  # an extra: only where asked for
 

@@ -29,6 +29,9 @@ SIDE = 80
 CONTEXT = 1.4
 """Sides of what is shown, in those of the object's box."""
 CHANNELS = 12
+PICTURE, CHANGE = slice(0, 3), slice(3, 6)
+OBJECT, VISIBLE, SECOND, HIDDEN, NEARER, BEHIND = range(6, CHANNELS)
+"""Which channel shows what (`show`)."""
 FILE_NAME = "witness.onnx"
 
 
@@ -79,19 +82,19 @@ def show(one: Seen, all_seen: Sequence[Seen], bgr: Image, empty_bgr: Image) -> I
     window = (left, top, int(np.ceil(centre_x + half_w)), int(np.ceil(centre_y + half_h)))
     out = np.empty((CHANNELS, SIDE, SIDE), np.uint8)
     picture, empty = _cut(bgr, window), _cut(empty_bgr, window)
-    out[:3] = picture.transpose(2, 0, 1)
+    out[PICTURE] = picture.transpose(2, 0, 1)
     changed = (picture.astype(np.int16) - empty) // 2 + 128
-    out[3:6] = changed.clip(0, 255).astype(np.uint8).transpose(2, 0, 1)
+    out[CHANGE] = changed.clip(0, 255).astype(np.uint8).transpose(2, 0, 1)
     nobody = PatchMask(0, 0, np.zeros((0, 0), bool))
     second = one.second.amodal if one.second else nobody
-    for channel, mask in zip((6, 7, 8), (one.amodal, one.visible, second), strict=True):
+    for channel, mask in zip((OBJECT, VISIBLE, SECOND), (one.amodal, one.visible, second), strict=True):
         out[channel] = _sized(mask.window(window))
-    out[9] = _placed(one.hidden_map, one.box_xyxy, window)
+    out[HIDDEN] = _placed(one.hidden_map, one.box_xyxy, window)
     nearer, behind = (np.zeros((window[3] - window[1], window[2] - window[0]), bool) for _ in range(2))
     for other in all_seen:
         if other is not one:
             (nearer if other.box_xyxy[3] > y1 else behind)[other.visible.window(window)] = True
-    out[10], out[11] = _sized(nearer), _sized(behind)
+    out[NEARER], out[BEHIND] = _sized(nearer), _sized(behind)
     return out
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from walt_edge.packaged import GENERAL
 from walt_train.recipes.parts import EdgeBackbone, MmBackbone, WaltBranch
 from walt_train.recipes.recipe import Network, Recipe, Training
 
@@ -100,4 +101,4 @@ def walt_edge_camera() -> Recipe:
     training = msgspec.structs.replace(
         small.training, epochs=0, steps=1200, batch=8, warm_up_steps=100, average=0.005, resume_every=100
     )
-    return msgspec.structs.replace(small, name="walt_edge_camera", training=training, start="general")
+    return msgspec.structs.replace(small, name="walt_edge_camera", training=training, start=GENERAL)

@@ -16,7 +16,7 @@ import msgspec
 from walt_edge.contract.bundle import SUFFIX, TENSORRT_MODEL, TENSORRT_RECIPE, Bundle, Limits, write_bundle
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.files import check_out, write_whole
-from walt_edge.packaged import general_model
+from walt_edge.packaged import GENERAL, named_model
 from walt_edge.runtimes.tensorrt.recipe import BuildRecipe, encode
 from walt_edge.runtimes.tensorrt.recipe import Precision as TensorrtPrecision
 from walt_export.errors import ExportError
@@ -74,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports; prints a line, and one more for each step that was asked for."""
     checkpoint = args.checkpoint or newest_checkpoint(Path(os.environ.get("WALT_HOME") or "walt"))
-    if checkpoint == Path("general") or checkpoint.suffix == SUFFIX:
-        return _quantize(general_model() if checkpoint == Path("general") else checkpoint, args)
+    if checkpoint == Path(GENERAL) or checkpoint.suffix == SUFFIX:
+        return _quantize(named_model(checkpoint), args)
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     out = args.out or folder / f"model{SUFFIX}"
     check_out(out)

@@ -15,7 +15,7 @@ from walt_export.bundle import ExportOptions, export
 from tests.checkpoints import write_small_checkpoint
 from tests.walt_train.engine.shapes import drawn_sample, open_shapes, tiny_recipe
 from walt_edge.contract.bundle import MODEL, Bundle, BundleError, write_bundle
-from walt_edge.packaged import general_model
+from walt_edge.packaged import GENERAL, general_model
 from walt_edge.runtimes.onnx_detector import letterbox
 from walt_edge.runtimes.walt_onnx import WaltOnnx
 from walt_train import recipes
@@ -26,7 +26,7 @@ from walt_train.engine.fit import fit
 from walt_train.engine.normalisation import measure
 from walt_train.engine.plan import Fit, FitError
 from walt_train.engine.released import released_network
-from walt_train.engine.start import GENERAL, Start
+from walt_train.engine.start import Start
 from walt_train.model.waltnet import WaltNet
 
 

@@ -122,11 +122,11 @@ def test_who_walks_before_a_vehicle_unseen_is_no_part_of_it() -> None:
     walker, car = PatchMask(120, 60, np.ones((90, 30), bool)), PatchMask(60, 80, np.ones((70, 160), bool))
     still, dark = np.zeros((240, 320), bool), np.zeros((240, 320), np.uint8)
     motion = Motion(dark, still, still, still, still, dark, (1.0, 1.0, 1.0))
-    seen = Look(motion, [Silhouette(walker, 60.0, 0.0)], flooded=False)
+    seen = Look(motion, [Silhouette(walker, 60.0, 0.0)], flooded=False, empty_bgr=np.zeros((240, 320, 3), np.uint8))
     second = Seen(Label.VEHICLE, 0.9, (60.0, 80.0, 220.0, 150.0), car, car, 0.0)
     found = [Seen(Label.VEHICLE, 0.9, (60.0, 80.0, 220.0, 150.0), car, car, 0.0, second)]
     assert [told.silhouette for told in crowds._unexplained(seen, found)] == [walker]
-    itself = Look(motion, [Silhouette(car, 60.0, 0.0)], flooded=False)
+    itself = Look(motion, [Silhouette(car, 60.0, 0.0)], flooded=False, empty_bgr=np.zeros((240, 320, 3), np.uint8))
     assert crowds._unexplained(itself, found) == []
 
 

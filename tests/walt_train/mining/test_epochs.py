@@ -175,3 +175,17 @@ def test_either_way_round_a_turn_is_found_alike(turn_deg: float) -> None:
     pose = register(view, turned)
     assert pose.certain
     assert abs(pose.rotation_deg) == pytest.approx(abs(turn_deg), abs=0.05)
+
+
+def test_every_angle_is_compared_with_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, correlate = [], cv2.phaseCorrelate
+
+    def noting(one: Image, other: Image, window: Image) -> object:
+        given.append(one.tobytes())
+        return correlate(one, other, window)
+
+    monkeypatch.setattr(cv2, "phaseCorrelate", noting)
+    first, last = (cv2.resize(frame, (384, 288)) for frame in two_frames("plaza"))  # a size that its transform likes
+    register(first, last)
+    assert len(given) > 1
+    assert len(set(given)) == 1

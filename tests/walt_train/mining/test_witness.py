@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from benchmarks.candidates import is_whole
+from benchmarks.streets import true_mask
 from benchmarks.witness_lessons import learned_plate
 from walt_edge.contract.bundle import Bundle
 from walt_edge.contract.labels import Label
-from walt_edge.contract.masks import PatchMask, Rle, decode_rle
+from walt_edge.contract.masks import PatchMask
 from walt_edge.packaged import general_model
 from walt_edge.vision.motion import light_gain, scaled
 from walt_train.mining.instances import InstanceTeacher, Seen
@@ -124,7 +124,7 @@ def test_it_tells_who_is_whole_on_a_street_that_it_never_saw(witness: Witness) -
         found = teacher.look(frame.bgr)
         said = teacher.testify(found, frame.bgr, scaled(plate, light_gain(frame.bgr, plate)))
         for annotation in frame.annotations:
-            mask = PatchMask.from_full(decode_rle(msgspec.convert(annotation["segmentation"], Rle)))
+            mask = true_mask(annotation)
             ious = [one.amodal.iou(mask) for one in found]
             if mask.area >= 1024 and max(ious, default=0.0) >= 0.5:
                 told[is_whole(annotation)].append(said[int(np.argmax(ious))])

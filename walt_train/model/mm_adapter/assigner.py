@@ -15,8 +15,6 @@ with quiet():
 
 _NOBODY = 0
 _IGNORED = -1
-
-
 _LEAST_UNION = 1e-6
 """Square pixels; as mmdet has it."""
 
