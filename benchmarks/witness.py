@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch._dynamo  # before OpenGL: optimisers load it late, and loaded after the renderer it crashes
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
