@@ -122,7 +122,7 @@ def watch(camera: str, pictures: Iterable[Picture]) -> Watched:
         headers += [one.envelope.header for one in step.sealed if isinstance(one.envelope.header, CropHeader)]
     last = watcher.finish()
     headers += [one.envelope.header for one in last if isinstance(one.envelope.header, CropHeader)]
-    candidates = [_candidate(header, truths[frame_of(header)], settings) for header in headers]
+    candidates = [_candidate(header, frame_of(header), truths, settings) for header in headers]
     return Watched(camera=camera, ever_whole=sorted(_ever_whole(truths, max(0, began))), candidates=candidates)
 
 
@@ -158,7 +158,7 @@ def look(street: Street, pictures: list[Picture], teacher: InstanceTeacher) -> W
     headers = [one.envelope.header for one in mined.sealed]
     crops = [header for header in headers if isinstance(header, CropHeader)]
     settings = WatchSettings()
-    found = [_candidate(header, truths[frame_of(header, source.fps)], settings) for header in crops]
+    found = [_candidate(header, frame_of(header, source.fps), truths, settings) for header in crops]
     # What never moves is no object for whom it is a part of the empty scene, and counts for neither side.
     moved = {int(a["track_id"]) for truth in truths for a in truth if not a["stationary"]}
     parked = {int(a["track_id"]) for truth in truths for a in truth} - moved
@@ -188,8 +188,8 @@ def _frames(pictures: Iterable[Picture], truths: list[Truth], fps: float = FPS) 
         yield Frame(picture.bgr, index, moment)
 
 
-def _candidate(header: CropHeader, truth: Truth, settings: WatchSettings) -> Candidate:
-    best, iou = match(header, truth)
+def _candidate(header: CropHeader, frame: int, truths: list[Truth], settings: WatchSettings) -> Candidate:
+    best, iou = match(header, truths[frame])
     parts = header.confidence_parts
     product = header.unoccluded_confidence
     passed = bool(parts) and min(parts.values()) >= settings.whole_confidence and product >= settings.confidence_min
@@ -202,7 +202,7 @@ def _candidate(header: CropHeader, truth: Truth, settings: WatchSettings) -> Can
         hidden=1.0 if best is None else float(best["occlusion_fraction"]),
         area=int(decode_rle(header.mask).sum()) if best is None else int(best["area"]),
         iou=iou,
-        frame=frame_of(header),
+        frame=frame,
         box_xyxy=header.box_xyxy,
     )
 

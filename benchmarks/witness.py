@@ -33,14 +33,14 @@ from walt_edge.packaged import general_model
 from walt_train.engine.launch import calm_threads
 from walt_train.mining import witness
 from walt_train.mining.instances import InstanceTeacher
-from walt_train.mining.witness import CHANGE, CHANNELS, FILE_NAME, HIDDEN, OBJECT, PICTURE, SIDE, Witness
+from walt_train.mining.witness import CHANGE, CHANNELS, FILE_NAME, HIDDEN, OBJECT, PICTURE, SIDE, SPREAD, Witness
 from walt_train.model.witness import WitnessNet
 from walt_train.rwalt.street import StreetConfig
 
-FIRST_SEED, STREETS, KEPT = 141, 24, 4
+FIRST_SEED, STREETS, KEPT = 141, 48, 4
 FRAMES = 150
 COMPOSITES = 150
-EPOCHS, BATCH, RATE, DECAY = 5, 128, 3e-3, 0.05
+EPOCHS, BATCH, RATE, DECAY = 8, 128, 3e-3, 0.05
 RECALL = 0.5
 _OPSET = 20
 
@@ -159,7 +159,7 @@ def varied(shown: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.
 
 
 class _Asked(nn.Module):
-    """From levels to a probability, of a view and its mirror image."""
+    """From levels to the witness's word, of a view and its mirror image."""
 
     def __init__(self, net: WitnessNet) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class _Asked(nn.Module):
         """(N, CHANNELS, SIDE, SIDE) uint8 to (N,)."""
         levels = shown.float()
         odds: Tensor = (self.net(levels) + self.net(levels.flip(3)))[:, 0] / 2
-        return odds.sigmoid()
+        return (odds / SPREAD).sigmoid()
 
 
 def exported(net: WitnessNet) -> bytes:

@@ -33,6 +33,8 @@ AREA_MIN_PX = 700
 """A little less than what counts: who is small is told apart from who is cut."""
 _MATCH_IOU = 0.5
 _EMPTY_FROM = 48
+_EVERY = 2
+"""Of a street's frames one in so many is learned from: the next shows the same people a step further."""
 
 Image = NDArray[np.uint8]
 
@@ -106,7 +108,7 @@ def of_street(config: StreetConfig, teacher: InstanceTeacher, cache: Path | None
     frames = [
         (frame.bgr, [_rendered(one, street.camera_name) for one in frame.annotations]) for frame in render(street)
     ]
-    lessons = looked_at(frames, learned_plate([bgr for bgr, _ in frames]), teacher)
+    lessons = looked_at(frames[::_EVERY], learned_plate([bgr for bgr, _ in frames]), teacher)
     if path is not None:
         lessons.write(path)
     return lessons

@@ -13,7 +13,7 @@ from benchmarks.witness_lessons import Known, Lessons, looked_at
 from tests.walt_train.mining.colours import colour_teacher
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
-from walt_train.mining.witness import CHANNELS, SIDE, Witness
+from walt_train.mining.witness import CHANNELS, SIDE, SPREAD, Witness
 from walt_train.model.witness import WitnessNet
 
 RED = (40, 40, 220)
@@ -68,10 +68,11 @@ def test_its_file_computes_what_torch_does() -> None:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 1.0, 2.0)
             nn.init.normal_(module.bias)
+    nn.init.normal_(net.out.weight)  # no two answers alike
     shown = lessons(3).shown
     levels = torch.from_numpy(shown).float()
     with torch.no_grad():
-        wanted = ((net(levels) + net(levels.flip(3)))[:, 0] / 2).sigmoid().numpy()
+        wanted = ((net(levels) + net(levels.flip(3)))[:, 0] / 2 / SPREAD).sigmoid().numpy()
     assert np.ptp(wanted) > 1e-4
     np.testing.assert_allclose(Witness(exported(net))(shown), wanted, atol=1e-5)
 

@@ -109,7 +109,7 @@ class InstanceTeacher:
         return [_with_second(one, mirrored) for one in first]
 
     def testify(self, found: Sequence[Seen], bgr: Image, empty_bgr: Image) -> list[float]:
-        """How likely each object of a frame is whole, to somebody who looks at it alone, 0..1; 1 where nobody does.
+        """How sure somebody who looks at each object alone is that it is whole, 0..1; 1 where nobody looks.
 
         Args:
             found: What `look` saw.

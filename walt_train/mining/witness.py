@@ -32,6 +32,9 @@ CHANNELS = 12
 PICTURE, CHANGE = slice(0, 3), slice(3, 6)
 OBJECT, VISIBLE, SECOND, HIDDEN, NEARER, BEHIND = range(6, CHANNELS)
 """Which channel shows what (`show`)."""
+SPREAD = 3.0
+"""The network's log-odds are divided by this: among the surest, too, some are surer, and a part of a confidence must
+tell. What is likely the calibration says, not the witness."""
 FILE_NAME = "witness.onnx"
 
 
@@ -55,7 +58,7 @@ class Witness:
         return cls(files(__package__).joinpath(FILE_NAME).read_bytes())
 
     def __call__(self, shown: Image) -> list[float]:
-        """How likely each of (N, CHANNELS, SIDE, SIDE) objects is whole, 0..1."""
+        """How sure it is that each of (N, CHANNELS, SIDE, SIDE) objects is whole, 0..1; see `SPREAD`."""
         if not len(shown):
             return []
         (told,) = self._session.run(None, {"shown": shown})

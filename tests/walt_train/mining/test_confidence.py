@@ -67,8 +67,8 @@ def test_broken_coefficients_are_told() -> None:
 def test_each_kind_of_eyes_has_coefficients_of_its_own() -> None:
     motion, network = coefficients_of("motion-1"), coefficients_of(f"{INSTANCES}+walt_edge_general-0123abcd")
     assert "neighbour" in motion.weights
-    assert "second look" not in motion.weights
-    assert "second look" in network.weights
+    assert "second occluder" not in motion.weights
+    assert "second occluder" in network.weights
     assert "neighbour" not in network.weights
 
 
