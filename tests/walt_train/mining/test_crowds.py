@@ -27,6 +27,7 @@ from walt_train.mining.instances import InstanceTeacher, Seen
 from walt_train.mining.lots import Look
 from walt_train.mining.recordings import Mined
 from walt_train.mining.sources import Source, find_sources
+from walt_train.mining.witness import Witness
 from walt_train.mining.work import Task, mine_source, read_report
 
 COAT, DRESS, VAN = (40, 40, 220), (40, 200, 60), (220, 60, 40)
@@ -130,8 +131,18 @@ def test_who_walks_before_a_vehicle_unseen_is_no_part_of_it() -> None:
     assert crowds._unexplained(itself, found) == []
 
 
+class _Doubter(Witness):
+    """Doubts of everybody."""
+
+    def __init__(self) -> None:
+        """It needs no network."""
+
+    def __call__(self, shown: Image) -> list[float]:
+        return [0.3] * len(shown)
+
+
 def test_doubtful_views_are_handed_on_where_one_wants_to_learn_from_them(source: Source) -> None:
-    network = InstanceTeacher(Bundle.read(general_model()), ColourNetwork(THINGS, AREAS, score=0.4))
+    network = InstanceTeacher(Bundle.read(general_model()), ColourNetwork(THINGS, AREAS, score=0.4), _Doubter())
     assert crops(mine(source, detector=network)) == []
     doubtful = crops(mine(source, detector=network, keep_doubtful=True))
     assert {header.label for header in doubtful} == {Label.PERSON}
