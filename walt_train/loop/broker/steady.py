@@ -7,6 +7,7 @@ whole message once for every property in it. This client reads what it needs, by
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,22 @@ class SteadyClient(mqtt.Client):
     """
 
     on_end: Callable[[], None] = staticmethod(lambda: None)
+    _running: threading.Thread | None = None
+
+    def loop_stop(self) -> MQTTErrorCode:
+        """Ends the client's thread and waits until it has ended, also where it is just ending by itself.
+
+        paho forgets its thread before that has ended: whoever stops the client in between would not wait for it, and
+        who does so a moment earlier would wait for None.
+        """
+        # In this order: a thread that paho has forgotten has set `_running` long before.
+        thread = self._thread or self._running
+        if thread is None:
+            return MQTTErrorCode.MQTT_ERR_INVAL
+        self._thread_terminate = True
+        if thread is not threading.current_thread():
+            thread.join()
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_publish(self) -> MQTTErrorCode:
         command = self._in_packet["command"]
@@ -71,6 +88,7 @@ class SteadyClient(mqtt.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _thread_main(self) -> None:
+        self._running = threading.current_thread()
         try:
             super()._thread_main()
         finally:
