@@ -46,6 +46,27 @@ def test_a_client_whose_thread_dies_takes_the_connection_with_it(broker: Broker)
     assert not [one for one in threading.enumerate() if one.name.startswith("paho-mqtt-client-test")]
 
 
+def test_closing_waits_for_a_thread_that_is_ending_by_itself(broker: Broker) -> None:
+    """paho has forgotten its thread by then; the thread is held where it tells that it has ended."""
+    line, ending, released = connected(broker), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        ending.set()
+        released.wait()
+
+    line.client.on_end = hold
+    line.client.disconnect()
+    assert ending.wait(10)
+    closing = threading.Thread(target=line.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    released.set()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert not [one for one in threading.enumerate() if one.name.startswith("paho-mqtt-client-test")]
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 def test_a_session_is_kept_for_who_asks_for_it(broker: Broker, keeps: bool) -> None:
     connected(broker, keeps_session=keeps).close()
