@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,8 +103,27 @@ def _set_pragmas(connection: Any, _: object) -> None:
     # The driver would begin transactions by itself, at the first INSERT and never for a CREATE; `_begin` does it.
     connection.isolation_level = None
     # FULL: in WAL mode the default loses the last commits with the power, and they were acknowledged.
-    for pragma in (f"busy_timeout={_PATIENCE_S * 1000}", "journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={_PATIENCE_S * 1000}")
+    _use_wal(connection)
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _use_wal(connection: Any) -> None:
+    """Begins to write ahead, also where others open the same new database at this moment.
+
+    Two that both read it and both want it alone would wait for each other for ever, so SQLite refuses one at once,
+    whatever the busy timeout. Who is refused waits by asking for it alone from the start, and then tries again.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
 
 
 def _begin(connection: Connection) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import queue
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import insert, text
+from sqlalchemy import URL, insert, text
 
 from tests.envelopes import sealed
 from tests.waiting import wait_for
 from tests.walt_train.loop.store import worker
 from walt_edge.contract.messages import AckState
 from walt_train.loop.store.config import StoreConfig
-from walt_train.loop.store.database import transaction
+from walt_train.loop.store.database import open_database, transaction
 from walt_train.loop.store.store import Accepted, Store
 from walt_train.loop.store.tables import tombstones
 
@@ -36,6 +38,26 @@ def test_several_processes_share_a_store(database: str, tmp_path: Path) -> None:
         assert store.counts().crops == CROPS
         assert store.counts().duplicates == CROPS * (WORKERS - 1)
         assert sorted(store.blobs.names()) == sorted(store.ids())
+
+
+def test_a_new_file_that_another_is_about_to_write_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself refuses at once whoever would change the journal then, whatever its busy timeout."""
+    file, opened = tmp_path / "store.sqlite", threading.Event()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+        other.execute("BEGIN IMMEDIATE")
+
+        def open_it() -> None:
+            open_database(URL.create("sqlite", database=str(file))).dispose()
+            opened.set()
+
+        opening = threading.Thread(target=open_it)
+        opening.start()
+        assert not opened.wait(0.3)
+        assert opening.is_alive()
+        other.execute("COMMIT")
+        opening.join(60)
+    assert opened.is_set()
 
 
 def test_who_is_being_deleted_by_another_is_not_stored(database: str, tmp_path: Path) -> None:
