@@ -132,7 +132,7 @@ class Detector:
         """
         _check_image(image_bgr)
         least = self._manifest.score_threshold if score_threshold is None else score_threshold
-        return look(self._runtime, image_bgr, size_wh=self._manifest.size_wh, score_threshold=least)
+        return self._look(image_bgr, least, strictly=self._manifest.suppresses_strictly)
 
     def predict_many(
         self, images_bgr: Sequence[NDArray[np.uint8]], *, score_threshold: float | None = None
@@ -153,7 +153,13 @@ class Detector:
         for image in images_bgr:
             _check_image(image)
         least = self._manifest.score_threshold if score_threshold is None else score_threshold
-        return look_many(self._runtime, images_bgr, size_wh=self._manifest.size_wh, score_threshold=least)
+        return look_many(
+            self._runtime,
+            images_bgr,
+            size_wh=self._manifest.size_wh,
+            score_threshold=least,
+            strictly=self._manifest.suppresses_strictly,
+        )
 
     def golden_pictures(self) -> list[NDArray[np.uint8]]:
         """The golden pictures, decoded anew; raises GoldenError if there is none, or one is no picture."""
@@ -173,12 +179,23 @@ class Detector:
         pictures = self.golden_pictures()
         for picture, (name, (_, answer)) in zip(pictures, self._golden.items(), strict=True):
             expected = _read_answer(name, answer)
-            found = self.predict(picture)
-            words = difference(found, expected, score_threshold=self._manifest.score_threshold)
+            threshold = self._manifest.score_threshold
+            # Strictly: what is weighed afterwards is this code's work, not the runtime's, and would magnify rounding.
+            found = self._look(picture, threshold, strictly=True)
+            words = difference(found, expected, score_threshold=threshold)
             if words:
                 raise GoldenError(
                     f"{name} of {self._manifest.name} disagrees on this machine: {words}; keep the model before it"
                 )
+
+    def _look(self, image_bgr: NDArray[np.uint8], score_threshold: float, *, strictly: bool) -> AmodalInstances:
+        return look(
+            self._runtime,
+            image_bgr,
+            size_wh=self._manifest.size_wh,
+            score_threshold=score_threshold,
+            strictly=strictly,
+        )
 
 
 def _check_image(image: Any) -> None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import msgspec
@@ -160,7 +160,7 @@ def export(checkpoint: Path, options: ExportOptions | None = None) -> Export:
     manifest = _manifest(net, source, sha256, onnx.load_from_string(model), precision, figures, list(pictures))
     if options.limits is not None:
         manifest = msgspec.structs.replace(manifest, limits=options.limits)
-    files |= {MODEL: model, **_answers(_opened(model, net), manifest, pictures)}
+    files |= {MODEL: model, **golden_answers(_opened(model, net), manifest, pictures)}
     return Export(manifest, files, TorchNetwork(stored), float_model, pictures, calibration, quantized)
 
 
@@ -180,7 +180,7 @@ def quantize_bundle(bundle: Bundle, calibration: Path) -> tuple[BundleManifest, 
     manifest = bundle.manifest
     if manifest.precision == "int8":
         raise ExportError(f"{manifest.name} is int8 already: give the bundle that it was made of")
-    pictures = {name: _decoded(name, bundle.files[name]) for name in manifest.golden}
+    pictures = golden_pictures(bundle)
     if not pictures:
         raise ExportError(f"{manifest.name} has no golden pictures to judge int8 on: export its checkpoint")
     judged: Judged = {"size_wh": manifest.size_wh, "score_threshold": manifest.score_threshold}
@@ -189,13 +189,12 @@ def quantize_bundle(bundle: Bundle, calibration: Path) -> tuple[BundleManifest, 
         manifest,
         precision="int8",
         parity=manifest.parity | made.parity.figures(),
-        walt_version=importlib.metadata.version(_PACKAGE),
-        versions={name: importlib.metadata.version(name) for name in _MADE_WITH},
+        **made_with(),
     )
     # What TensorRT builds of is another graph, which would not give these answers.
     kept = {name: bundle.files[name] for name in (LICENCE, *manifest.golden)}
     network = WaltOnnx(made.model, size_wh=manifest.size_wh, device="cpu", threads=1)
-    return described, kept | {MODEL: made.model, **_answers(network, described, pictures)}, made
+    return described, kept | {MODEL: made.model, **golden_answers(network, described, pictures)}, made
 
 
 def read_golden(folder: Path) -> dict[str, bytes]:
@@ -207,6 +206,11 @@ def read_golden(folder: Path) -> dict[str, bytes]:
         return {f"{GOLDEN}/{path.name}": path.read_bytes() for path in paths}
     except OSError as error:
         raise ExportError(f"cannot read the golden pictures in {folder}: {error.strerror}") from error
+
+
+def golden_pictures(bundle: Bundle) -> dict[str, Picture]:
+    """A bundle's golden pictures by their name in it, (H, W, 3) uint8 BGR; raises ExportError if one is none."""
+    return {name: _decoded(name, bundle.files[name]) for name in bundle.manifest.golden}
 
 
 def _precision(asked: Precision | Literal["auto"], parameters: int) -> Precision:
@@ -239,11 +243,12 @@ def _licence(file: Path | None) -> bytes:
     return text.encode()
 
 
-def _answers(network: Network, manifest: BundleManifest, pictures: Mapping[str, Picture]) -> dict[str, bytes]:
+def golden_answers(network: Network, manifest: BundleManifest, pictures: Mapping[str, Picture]) -> dict[str, bytes]:
     """ONNX Runtime's own answers, which every other machine has to repeat."""
     answers_by_name, shown = {}, 0
     for index, (name, picture) in enumerate(pictures.items()):
-        found = look(network, picture, size_wh=manifest.size_wh, score_threshold=manifest.score_threshold)
+        size_wh, threshold = manifest.size_wh, manifest.score_threshold
+        found = look(network, picture, size_wh=size_wh, score_threshold=threshold, strictly=True)
         if not len(found):
             _log.info("%s shows nothing that %s finds", name, manifest.name)
         frame = frame_prediction(found, index, name.rpartition("/")[2])
@@ -288,9 +293,14 @@ def _manifest(
         ),
         golden=golden,
         files={},
-        walt_version=importlib.metadata.version(_PACKAGE),
-        versions={name: importlib.metadata.version(name) for name in _MADE_WITH},
+        **made_with(),
     )
+
+
+def made_with() -> dict[str, Any]:
+    """The fields of a manifest that say what wrote it."""
+    versions = {name: importlib.metadata.version(name) for name in _MADE_WITH}
+    return {"walt_version": importlib.metadata.version(_PACKAGE), "versions": versions}
 
 
 def _labels(classes: list[str]) -> list[Label]:

@@ -87,7 +87,8 @@ def rounding_figures(
     box_px, score, iou, unpaired = 0.0, 0.0, 1.0, 0
     for picture in pictures:
         one, other = (
-            look(network, picture, size_wh=size_wh, score_threshold=score_threshold) for network in (before, after)
+            look(network, picture, size_wh=size_wh, score_threshold=score_threshold, strictly=True)
+            for network in (before, after)
         )
         pairs = matched(other, one)
         unpaired += len(one) + len(other) - 2 * len(pairs)

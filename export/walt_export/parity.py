@@ -210,7 +210,9 @@ class _Comparison:
         return ParityError(words, self._name, self._picture, (answers[0], answers[1]), box)
 
     def _instances(self, candidates: Candidates) -> AmodalInstances:
-        return candidates.instances(scale=self._scale, frame_wh=self._frame_wh, score_threshold=self._threshold)
+        return candidates.instances(
+            scale=self._scale, frame_wh=self._frame_wh, score_threshold=self._threshold, strictly=True
+        )
 
     @property
     def _frame_wh(self) -> tuple[int, int]:

@@ -102,7 +102,8 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         gflops: Of one frame with all candidates, multiply and add counted as two.
         parity: Largest differences from torch, by what was compared.
         lineage: Where it came from.
-        golden: Names of the golden pictures; `golden/0.png` has its answer in `golden/0.json`, a predictions file.
+        golden: Names of the golden pictures; `golden/0.png` has its answer in `golden/0.json`, a predictions file:
+            what is left when doubles are suppressed strictly, with the graph's own scores.
         files: sha256 of every file but the manifest.
         walt_version: What wrote it.
         versions: Of the packages that it was made with, by name.
@@ -129,6 +130,11 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     versions: dict[str, str]
     limits: Limits | msgspec.UnsetType = msgspec.UNSET
     format: int = FORMAT
+
+    @property
+    def suppresses_strictly(self) -> bool:
+        """Whether its graph lets nobody pass who might be a double (`AmodalNMS_v1`), as its threshold expects."""
+        return any(name.startswith("AmodalNMS_v1_") for name in self.operators)
 
     @property
     def promised(self) -> Limits:

@@ -30,7 +30,9 @@ class Candidates:
     labels: NDArray[np.int64]
     maps: NDArray[np.float32]
 
-    def instances(self, *, scale: float, frame_wh: tuple[int, int], score_threshold: float) -> AmodalInstances:
+    def instances(
+        self, *, scale: float, frame_wh: tuple[int, int], score_threshold: float, strictly: bool = False
+    ) -> AmodalInstances:
         """What they come to in a frame that was letterboxed with `scale`: `walt_edge.vision.amodal.assemble`."""
         return assemble(
             self.boxes_xyxy,
@@ -40,6 +42,7 @@ class Candidates:
             scale=scale,
             frame_wh=frame_wh,
             score_threshold=score_threshold,
+            strictly=strictly,
         )
 
 
@@ -66,7 +69,12 @@ class Runtime(Network, Protocol):
 
 
 def look(
-    network: Network, image_bgr: NDArray[np.uint8], *, size_wh: tuple[int, int], score_threshold: float
+    network: Network,
+    image_bgr: NDArray[np.uint8],
+    *,
+    size_wh: tuple[int, int],
+    score_threshold: float,
+    strictly: bool = False,
 ) -> AmodalInstances:
     """Amodal instances of a picture of any size, best first.
 
@@ -75,6 +83,7 @@ def look(
         image_bgr: (H, W, 3) uint8.
         size_wh: The network's input, pixels; the picture is letterboxed into its top left corner.
         score_threshold: What scores less is left out.
+        strictly: As for `assemble`.
 
     Raises:
         InstancesError: The network's answer contradicts itself.
@@ -82,11 +91,18 @@ def look(
     width, height = size_wh
     picture, scale = letterbox(image_bgr, (height, width))
     frame_wh = (image_bgr.shape[1], image_bgr.shape[0])
-    return network(picture).instances(scale=scale, frame_wh=frame_wh, score_threshold=score_threshold)
+    return network(picture).instances(
+        scale=scale, frame_wh=frame_wh, score_threshold=score_threshold, strictly=strictly
+    )
 
 
 def look_many(
-    runtime: Runtime, images_bgr: Sequence[NDArray[np.uint8]], *, size_wh: tuple[int, int], score_threshold: float
+    runtime: Runtime,
+    images_bgr: Sequence[NDArray[np.uint8]],
+    *,
+    size_wh: tuple[int, int],
+    score_threshold: float,
+    strictly: bool = False,
 ) -> list[AmodalInstances]:
     """As `look`, for pictures of any sizes, as many together as the runtime takes.
 
@@ -95,6 +111,7 @@ def look_many(
         images_bgr: Each (H, W, 3) uint8.
         size_wh: The network's input, pixels.
         score_threshold: What scores less is left out.
+        strictly: As for `assemble`.
 
     Raises:
         InstancesError: The network's answer contradicts itself.
@@ -109,7 +126,10 @@ def look_many(
         answers = [runtime(pictures[0])] if len(boxed) == 1 else runtime.many(np.stack(pictures))
         for image, (_, scale), answer in zip(together, boxed, answers, strict=True):
             frame_wh = (image.shape[1], image.shape[0])
-            found.append(answer.instances(scale=scale, frame_wh=frame_wh, score_threshold=score_threshold))
+            instances = answer.instances(
+                scale=scale, frame_wh=frame_wh, score_threshold=score_threshold, strictly=strictly
+            )
+            found.append(instances)
     return found
 
 

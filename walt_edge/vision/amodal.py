@@ -6,7 +6,8 @@ cells and constant beyond the outermost ones, and is set at 0.5.
 
 Plain suppression removes neighbours that overlap, which is what amodal boxes do. Here two boxes of one class are one
 object only if they also show the same (`amodal_ops.amodal_nms`): people who stand before each other survive,
-duplicates do not. A graph may have suppressed already; to do it again changes nothing.
+duplicates do not, and the score of who may be either is believed less (`amodal_ops.trust`). A graph may have
+suppressed already; to do it again changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.instances import AmodalInstances, InstancesError
 from walt_edge.contract.masks import PatchMask
-from walt_edge.vision.amodal_ops import AMODAL, OCCLUDED, OCCLUDER, THRESHOLD, amodal_nms
+from walt_edge.vision.amodal_ops import (
+    AMODAL,
+    OCCLUDED,
+    OCCLUDER,
+    STRICTLY_SAME,
+    THRESHOLD,
+    WEIGHED,
+    suppress,
+    trust,
+    visible_ious,
+)
 
 _LAYERS = 3
 
@@ -35,6 +46,7 @@ def assemble(
     scale: float,
     frame_wh: tuple[int, int],
     score_threshold: float,
+    strictly: bool = False,
 ) -> AmodalInstances:
     """Amodal instances of a frame, best first.
 
@@ -45,13 +57,22 @@ def assemble(
         maps: (N, 3, h, w) 0..1, cells of the box: amodal, occluder, occluded.
         scale: Input pixels per frame pixel, as the letterbox gave it.
         frame_wh: Size of the frame, pixels; boxes and masks are clipped to it.
-        score_threshold: What scores less is left out.
+        score_threshold: What scores less is left out; so is what does once its score is believed less.
+        strictly: Whatever might be a double goes, and scores stay as they are: for who asks what is there at all, and
+            for models whose graph suppressed so (`BundleManifest.suppresses_strictly`).
 
     Raises:
         InstancesError: Shapes disagree or a number is not finite.
     """
     instances, _ = choose(
-        boxes_xyxy, scores, labels, maps, scale=scale, frame_wh=frame_wh, score_threshold=score_threshold
+        boxes_xyxy,
+        scores,
+        labels,
+        maps,
+        scale=scale,
+        frame_wh=frame_wh,
+        score_threshold=score_threshold,
+        strictly=strictly,
     )
     return instances
 
@@ -65,6 +86,7 @@ def choose(
     scale: float,
     frame_wh: tuple[int, int],
     score_threshold: float,
+    strictly: bool = False,
 ) -> tuple[AmodalInstances, _Indices]:
     """As `assemble`; with the place of each instance among the candidates."""
     _check(boxes_xyxy, scores, labels, maps)
@@ -76,7 +98,15 @@ def choose(
     ranked = np.lexsort((*boxes.T[::-1], labels, -scores))
     order = ranked[inside[ranked]]
     # Suppressed before anything is pasted: a mask in the frame costs more than a map.
-    chosen = order[amodal_nms(boxes_xyxy[order], labels[order], maps[order])]
+    same = STRICTLY_SAME if strictly else WEIGHED
+    likeness = visible_ious(boxes_xyxy[order], labels[order], maps[order], box_iou=same.box_iou)
+    kept = suppress(likeness, same.visible_iou)
+    chosen = order[kept]
+    if not strictly:
+        scores = scores.copy()
+        scores[chosen] *= trust(likeness[kept][:, kept])
+        chosen = chosen[scores[chosen] >= score_threshold]
+        chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
     layers = [paste(boxes[index], maps[index], frame_wh) for index in chosen.tolist()]
     instances = AmodalInstances(
         frame_wh,

@@ -13,14 +13,16 @@ without a picture of masks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 THRESHOLD: Final = 0.5
 SAME_BOX_IOU: Final = 0.5
-SAME_VISIBLE_IOU: Final = 0.3
+SAME_VISIBLE_IOU: Final = 0.5
+LIKE_VISIBLE_IOU: Final = 0.2
+LEAST_TRUST: Final = 0.3
 LEAST_VISIBLE_PX: Final = 16.0
 POINTS: Final = 28
 """Of the lattice, along each side."""
@@ -29,6 +31,26 @@ AMODAL, OCCLUDER, OCCLUDED = range(3)
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Indices = NDArray[np.int64]
+
+
+class Sameness(NamedTuple):
+    """From where on two objects of one label are one.
+
+    Attributes:
+        box_iou: Of their amodal boxes.
+        visible_iou: Of what they show.
+    """
+
+    box_iou: float
+    visible_iou: float
+
+
+SAME: Final = Sameness(SAME_BOX_IOU, SAME_VISIBLE_IOU)
+"""What a graph suppresses (`AmodalNMS_v2`): only who surely is a double."""
+WEIGHED: Final = Sameness(0.3, SAME_VISIBLE_IOU)
+"""What is suppressed where `trust` weighs who is left: it reaches further, to boxes that overlap less."""
+STRICTLY_SAME: Final = Sameness(0.5, 0.3)
+"""Hardly a double is left, and few of those whom somebody hides (`AmodalNMS_v1`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,35 +71,75 @@ class OcclusionLayers:
     uncertainties: Floats
 
 
-def amodal_nms(boxes_xyxy: Floats, labels: Indices, maps: Floats, pictures: Indices | None = None) -> Bools:
+def amodal_nms(
+    boxes_xyxy: Floats, labels: Indices, maps: Floats, pictures: Indices | None = None, same: Sameness = SAME
+) -> Bools:
     """Greedy suppression that spares who stands before or behind another: (N,) bool, what is kept.
 
     An object goes if one that came before it, was kept, lies in the same picture and has the same label
 
-    - has a box of IoU >= 0.5 with its own, and
-    - shows the same (IoU of the visible masks >= 0.3), or the object itself shows less than 16 px.
+    - has a box of IoU >= `same.box_iou` with its own, and
+    - shows the same (IoU of the visible masks >= `same.visible_iou`), or the object itself shows less than 16 px.
 
     Args:
         boxes_xyxy: (N, 4) amodal boxes of positive sides, pixels of the network's input, best first.
         labels: (N,) `Label` values.
         maps: (N, 3, h, w).
         pictures: (N,) which picture of a batch each lies in; None: all in one.
+        same: Who is a double.
     """
-    kept = np.zeros(len(boxes_xyxy), bool)
-    rivals = rival_pairs(boxes_xyxy, labels, pictures)
+    return suppress(visible_ious(boxes_xyxy, labels, maps, pictures, same.box_iou), same.visible_iou)
+
+
+def suppress(likeness: Floats, visible_iou: float) -> Bools:
+    """Greedy suppression by the likeness (N, N) that `visible_ious` gives: (N,) bool, what is kept."""
+    kept = np.zeros(len(likeness), bool)
     for index in range(len(kept)):
-        better = np.flatnonzero(rivals[:index, index] & kept[:index]).tolist()
-        kept[index] = not any(_is_double(boxes_xyxy, maps, index, other) for other in better)
+        kept[index] = not (likeness[:index, index][kept[:index]] >= visible_iou).any()
     return kept
 
 
-def rival_pairs(boxes_xyxy: Floats, labels: Indices, pictures: Indices | None = None) -> Bools:
-    """(N, N) symmetric: of one label, in one picture, with box IoU >= 0.5."""
+def trust(likeness: Floats) -> Floats:
+    """How far a score is believed beside those of better ones: (N,) float32, LEAST_TRUST..1.
+
+    Between being a double and being somebody else there is no edge: with v the largest IoU of what an object shows
+    and what a better one of its label shows, the boxes' IoU being >= 0.3, the trust falls from 1 at v <= 0.2 to 0.3
+    at v >= 0.5, linearly (as Soft-NMS lets scores fall with the IoU of boxes; Bodla et al. 2017).
+
+    Args:
+        likeness: (N, N) as `visible_ious` gives it, of those that were kept.
+    """
+    most = likeness.max(axis=0, initial=0)
+    return np.asarray(np.interp(most, (LIKE_VISIBLE_IOU, SAME_VISIBLE_IOU), (1, LEAST_TRUST)), np.float32)
+
+
+def visible_ious(
+    boxes_xyxy: Floats,
+    labels: Indices,
+    maps: Floats,
+    pictures: Indices | None = None,
+    box_iou: float = WEIGHED.box_iou,
+) -> Floats:
+    """(N, N) float32 0..1: IoU of what the better (row) and the worse (column) show, where they could be doubles.
+
+    It is 0 for others and 1 where the worse shows less than 16 px: so little is nobody of its own.
+    """
+    likeness = np.zeros((len(boxes_xyxy),) * 2, np.float32)
+    rivals = np.triu(rival_pairs(boxes_xyxy, labels, pictures, box_iou), 1)
+    for better, worse in np.argwhere(rivals).tolist():
+        likeness[better, worse] = _likeness(boxes_xyxy, maps, better, worse)
+    return likeness
+
+
+def rival_pairs(
+    boxes_xyxy: Floats, labels: Indices, pictures: Indices | None = None, box_iou: float = SAME_BOX_IOU
+) -> Bools:
+    """(N, N) symmetric: of one label, in one picture, with at least that box IoU."""
     common = common_areas(boxes_xyxy)
     areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
     union = areas[:, None] + areas - common
     # Without a division: two boxes without area are nobody's rivals.
-    near = (common >= SAME_BOX_IOU * union) & (common > 0)
+    near = (common >= box_iou * union) & (common > 0)
     return np.asarray(near & (labels[:, None] == labels) & _together(pictures, len(labels)))
 
 
@@ -150,15 +212,15 @@ def sample(box_xyxy: Floats, maps: Floats, across: Floats, down: Floats) -> Floa
     return np.asarray(rows @ maps @ columns.T, np.float32)
 
 
-def _is_double(boxes: Floats, maps: Floats, index: int, other: int) -> bool:
-    shown = (maps[index, AMODAL] >= THRESHOLD) & (maps[index, OCCLUDER] < THRESHOLD)
-    cell_px = (boxes[index, 2:] - boxes[index, :2]).prod() / shown.size
+def _likeness(boxes: Floats, maps: Floats, better: int, worse: int) -> float:
+    shown = _visible(maps[worse])
+    cell_px = (boxes[worse, 2:] - boxes[worse, :2]).prod() / shown.size
     if shown.sum() * cell_px < LEAST_VISIBLE_PX:
-        return True
-    pair = boxes[[index, other]]
+        return 1.0
+    pair = boxes[[better, worse]]
     points = _lattice(pair[:, :2].min(axis=0), pair[:, 2:].max(axis=0))
-    one, two = (_visible(sample(boxes[which], maps[which], *points)) for which in (index, other))
-    return bool((one & two).sum() >= SAME_VISIBLE_IOU * max(1, (one | two).sum()))
+    one, two = (_visible(sample(boxes[which], maps[which], *points)) for which in (better, worse))
+    return float((one & two).sum() / max(1, (one | two).sum()))
 
 
 def _visible(maps: Floats) -> Bools:

@@ -132,6 +132,7 @@ class InstanceTeacher:
             scale=scale,
             frame_wh=(bgr.shape[1], bgr.shape[0]),
             score_threshold=SCORE_MIN,
+            strictly=True,  # a double would be somebody who hides whom it doubles
         )
         return _seen(instances, found.maps[chosen])
 

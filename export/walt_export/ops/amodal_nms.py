@@ -26,7 +26,7 @@ from walt_export.ops import lattice
 from walt_export.ops.body import FLOAT, Body
 from walt_train.model.branches.branch import MAP_SIDE
 
-VERSION: Final = 1
+VERSION: Final = 2
 INPUTS: Final = ("boxes", "labels", "pictures", "maps")
 
 

@@ -126,7 +126,7 @@ def answers(
         ExportError: It finds nothing.
     """
     seen = {
-        name: look(network, picture, size_wh=size_wh, score_threshold=score_threshold)
+        name: look(network, picture, size_wh=size_wh, score_threshold=score_threshold, strictly=True)
         for name, picture in pictures.items()
     }
     if not any(len(instances) for instances in seen.values()):
@@ -144,7 +144,9 @@ def compare(expected: Answers, found: Network, pictures: Mapping[str, Image]) ->
     worst = (0.0, "")
     for name, picture in pictures.items():
         before = expected.instances[name]
-        after = look(found, picture, size_wh=expected.size_wh, score_threshold=expected.score_threshold)
+        after = look(
+            found, picture, size_wh=expected.size_wh, score_threshold=expected.score_threshold, strictly=True
+        )
         pairs = matched(after, before)
         for new, old in pairs:
             ious.append(mask_iou(after.amodal[new], before.amodal[old]))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from walt_edge.contract.instances import AmodalInstances, InstancesError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import Mask, PatchMask
-from walt_edge.vision.amodal import amodal_paste, assemble, paste
-from walt_edge.vision.amodal_ops import amodal_nms
+from walt_edge.vision.amodal import amodal_paste, assemble, choose, paste
+from walt_edge.vision.amodal_ops import WEIGHED, amodal_nms, trust, visible_ious
 
 WH = (48, 36)
 SIDE = 28
@@ -48,14 +48,16 @@ def slow_paste(box: NDArray[np.float64], cells: NDArray[np.float32]) -> Mask:
     return out
 
 
-def suppressed(candidates: Candidates, threshold: float) -> list[int]:
-    """Indices of what stays, best first; suppression itself has tests of its own."""
+def believed(candidates: Candidates, threshold: float) -> list[tuple[float, int]]:
+    """Scores and indices of what stays, best first; suppression and trust have tests of their own."""
     boxes, scores, labels, maps = candidates
     clipped = np.clip(boxes, 0, np.array(WH * 2))
     inside = (clipped[:, 2:] > clipped[:, :2]).all(axis=1) & (scores >= threshold)
     order = np.array([index for index in np.argsort(-scores).tolist() if inside[index]], np.int64)
-    kept: list[int] = order[amodal_nms(boxes[order], labels[order], maps[order])].tolist()
-    return kept
+    kept = order[amodal_nms(boxes[order], labels[order], maps[order], same=WEIGHED)]
+    trusted = (scores[kept] * trust(visible_ious(boxes[kept], labels[kept], maps[kept]))).tolist()
+    pairs = [(score, index) for score, index in zip(trusted, kept.tolist(), strict=True) if score >= threshold]
+    return sorted(pairs, key=lambda pair: -pair[0])
 
 
 @given(seed=st.integers(0, 2**32 - 1))
@@ -64,10 +66,10 @@ def test_what_stays_is_pasted_as_it_is_defined_to_be(seed: int) -> None:
     boxes, scores, labels, maps = crowd(seed, 5)
     candidates = boxes, scores, labels, maps
     found = assemble(*candidates, scale=1, frame_wh=WH, score_threshold=0.2)
-    expected = suppressed(candidates, 0.2)
-    assert found.scores.tolist() == scores[expected].tolist()
+    expected = believed(candidates, 0.2)
+    assert found.scores.tolist() == [score for score, _ in expected]
     for layer, masks in enumerate((found.amodal_masks, found.occluder_masks, found.occluded_masks)):
-        slow = [slow_paste(boxes[i].astype(np.float64), maps[i, layer]) for i in expected]
+        slow = [slow_paste(boxes[i].astype(np.float64), maps[i, layer]) for _, i in expected]
         assert (masks == np.array(slow).reshape(masks.shape)).all()
 
 
@@ -111,6 +113,22 @@ def test_what_is_given_lies_in_the_frame_and_adds_up(seed: int) -> None:
         rows, columns = np.nonzero(mask)
         assert not rows.size or (rows.min() + 0.5 >= box[1] and rows.max() + 0.5 < box[3])
         assert not columns.size or (columns.min() + 0.5 >= box[0] and columns.max() + 0.5 < box[2])
+
+
+def test_who_may_be_a_double_scores_less_and_goes_where_everything_is_asked_strictly() -> None:
+    """Of 16 columns the second shows 13, five of them alone: 8 of 21 are shown by both."""
+    boxes = np.array([[10, 5, 26, 35], [15, 5, 31, 35], [40, 5, 44, 35]], np.float32)
+    maps = full_maps(3)
+    maps[1, 1, :, : round(3 / 16 * SIDE)] = 1
+    scores = np.array([0.9, 0.8, 0.5], np.float32)
+    given_ = boxes, scores, np.ones(3, np.int64), maps
+    found = assemble(*given_, scale=1, frame_wh=WH, score_threshold=0.1)
+    assert found.scores.tolist() == pytest.approx([0.9, 0.5, 0.45], abs=0.03)
+    assert found.boxes_xyxy[:, 0].tolist() == [10, 40, 15]
+    assert len(assemble(*given_, scale=1, frame_wh=WH, score_threshold=0.49)) == 2
+    surely, chosen = choose(*given_, scale=1, frame_wh=WH, score_threshold=0.1, strictly=True)
+    assert surely.scores.tolist() == pytest.approx([0.9, 0.5])
+    assert chosen.tolist() == [0, 2]
 
 
 def full_maps(count: int) -> NDArray[np.float32]:

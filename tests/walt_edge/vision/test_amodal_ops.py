@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.amodal_maps import Crowd, crowd
-from walt_edge.vision.amodal_ops import amodal_nms, occlusion_layers, occlusion_order, sample
+from walt_edge.vision.amodal_ops import (
+    SAME,
+    STRICTLY_SAME,
+    WEIGHED,
+    Sameness,
+    amodal_nms,
+    occlusion_layers,
+    occlusion_order,
+    sample,
+    trust,
+    visible_ious,
+)
 
 Floats = NDArray[np.float32]
 POINTS = 28
@@ -47,30 +58,71 @@ def corners(one: list[float], other: list[float], *, outer: bool) -> list[float]
     return [near(one[0], other[0]), near(one[1], other[1]), far(one[2], other[2]), far(one[3], other[3])]
 
 
-def slow_nms(of: Crowd) -> list[bool]:
+def slow_nms(of: Crowd, same: Sameness) -> list[bool]:
     kept: list[bool] = []
     boxes = of.boxes.astype(float).tolist()
     for index, box in enumerate(boxes):
         shown = ((of.maps[index, 0] >= 0.5) & (of.maps[index, 1] < 0.5)).mean() * area(box)
         gone = False
         for other in range(index):
-            same = of.labels[other] == of.labels[index] and of.pictures[other] == of.pictures[index]
+            alike = of.labels[other] == of.labels[index] and of.pictures[other] == of.pictures[index]
             common = area(corners(box, boxes[other], outer=False))
-            if not (kept[other] and same and common / (area(box) + area(boxes[other]) - common) >= 0.5):
+            if not (kept[other] and alike and common / (area(box) + area(boxes[other]) - common) >= same.box_iou):
                 continue
             both = corners(box, boxes[other], outer=True)
             one, two = ((m[0] >= 0.5) & (m[1] < 0.5) for m in (levels(of, index, both), levels(of, other, both)))
             iou = (one & two).sum() / max(1, (one | two).sum())
-            gone = gone or shown < 16 or iou >= 0.3
+            gone = gone or shown < 16 or iou >= same.visible_iou
         kept.append(not gone)
     return kept
 
 
+@pytest.mark.parametrize("same", [SAME, WEIGHED, STRICTLY_SAME])
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=12, deadline=None)
-def test_suppression_is_what_it_is_defined_to_be(seed: int) -> None:
+def test_suppression_is_what_it_is_defined_to_be(same: Sameness, seed: int) -> None:
     of = crowd(seed, 7)
-    assert amodal_nms(of.boxes, of.labels, of.maps, of.pictures).tolist() == slow_nms(of)
+    assert amodal_nms(of.boxes, of.labels, of.maps, of.pictures, same).tolist() == slow_nms(of, same)
+
+
+def test_a_graph_suppresses_only_who_surely_is_a_double() -> None:
+    """Who weighs afterwards, or asks strictly, can take away more and miss nobody."""
+    assert (SAME, WEIGHED, STRICTLY_SAME) == ((0.5, 0.5), (0.3, 0.5), (0.5, 0.3))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_to_suppress_twice_changes_nothing(seed: int) -> None:
+    of = crowd(seed, 12)
+    for same in (SAME, WEIGHED, STRICTLY_SAME):
+        kept = amodal_nms(of.boxes, of.labels, of.maps, of.pictures, same)
+        again = amodal_nms(of.boxes[kept], of.labels[kept], of.maps[kept], of.pictures[kept], same)
+        assert again.all()
+
+
+@pytest.mark.parametrize(
+    ("shared", "believed"), [(0, 1.0), (4, 1.0), (10, 0.633), (14, 0.3), (20, 0.3)], ids=lambda value: str(value)
+)
+def test_a_score_is_believed_by_what_is_shown_of_it_alone(shared: int, believed: float) -> None:
+    """Two people in one box of 28 columns, of which both show `shared` and each some more alone."""
+    maps = np.zeros((2, 3, POINTS, POINTS), np.float32)
+    maps[:, 0] = 1
+    own = (POINTS - shared) // 2
+    maps[0, 1, :, POINTS - own :] = 1
+    maps[1, 1, :, :own] = 1
+    boxes = np.repeat(np.array([[0, 0, 40, 40]], np.float32), 2, axis=0)
+    found = trust(visible_ious(boxes, np.ones(2, np.int64), maps))
+    assert found.tolist() == pytest.approx([1, believed], abs=2e-3)
+    assert trust(visible_ious(boxes, np.array([1, 2]), maps)).tolist() == [1, 1]
+
+
+def test_only_who_could_be_a_double_is_believed_less() -> None:
+    """Boxes of IoU 0.29 and 0.31 that show the same half of what they have in common."""
+    maps = np.zeros((2, 3, POINTS, POINTS), np.float32)
+    maps[:, 0] = 1
+    for part, believed in ((0.55, False), (0.52, True)):
+        boxes = np.array([[0, 0, 40, 40], [40 * part, 0, 40 + 40 * part, 40]], np.float32)
+        assert (trust(visible_ious(boxes, np.ones(2, np.int64), maps))[1] < 1) == believed
 
 
 def test_the_crowds_of_these_tests_hold_every_case() -> None:
