@@ -36,7 +36,8 @@ from walt_train.data.coco import ANNOTATIONS
 
 CAMERAS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "cameras"
 DETECTOR = CAMERAS.parent / "models" / "yolox_nano.onnx"
-SCENES, STREETS_MINED, CAMERAS_MINED, JUDGING = "scenes", "clips of streets", "clips of cameras", "judging"
+SCENES, STREETS_MINED, CAMERAS_MINED = "scenes", "clips of streets", "clips of cameras"
+CHOOSING, JUDGING = "choosing", "judging"
 
 _NOON = "2026-06-01T12:00:00Z"
 _MINED_QUALITY = 98
@@ -77,6 +78,8 @@ def _varied(seed: int) -> Street:
 
 
 STREETS = tuple(_varied(seed) for seed in range(31, 91))
+CHOOSERS = tuple(_varied(seed) for seed in range(141, 149))
+"""Nobody learns from them, and they do not judge: thresholds are chosen there."""
 MINED = (
     Street(31),
     Street(32, preset="busy", size="768x432"),
@@ -92,30 +95,45 @@ JUDGES = (
     Street(9304, preset="busy", size="768x576", scenes=24),
 )
 QUICK_STREETS = (Street(5, scenes=12),)
+QUICK_CHOOSERS = (Street(149, scenes=4),)
 QUICK_JUDGES = (Street(9305, scenes=4),)
 MINED_FRAMES, QUICK_FRAMES = 1800, 240
 """10 a second."""
 
 
-def prepare(root: Path, *, is_quick: bool) -> None:
+def prepare(root: Path, *, is_quick: bool, learning: bool = True) -> None:
     """Renders and mines all that is missing in a workspace.
+
+    Args:
+        root: The workspace.
+        is_quick: Little of everything.
+        learning: Also what is learned from, which takes the most time.
 
     Raises:
         CalledProcessError: A command of the product failed; it said why.
     """
     frames = QUICK_FRAMES if is_quick else MINED_FRAMES
     jobs: dict[Path, Callable[[Path], None]] = {}
-    for street in QUICK_STREETS if is_quick else STREETS:
-        jobs[root / SCENES / str(street.seed)] = functools.partial(_render_scenes, street, frames)
+    for street in QUICK_CHOOSERS if is_quick else CHOOSERS:
+        jobs[root / CHOOSING / str(street.seed)] = functools.partial(_render_scenes, street, frames)
     for street in QUICK_JUDGES if is_quick else JUDGES:
         jobs[root / JUDGING / str(street.seed)] = functools.partial(_render_judge, street)
+    if learning:
+        jobs |= _lessons(root, frames, is_quick=is_quick)
+    for folder, make in tqdm(jobs.items(), desc="grounds", disable=not sys.stderr.isatty()):
+        _make_once(folder, make)
+
+
+def _lessons(root: Path, frames: int, *, is_quick: bool) -> dict[Path, Callable[[Path], None]]:
+    jobs: dict[Path, Callable[[Path], None]] = {}
+    for street in QUICK_STREETS if is_quick else STREETS:
+        jobs[root / SCENES / str(street.seed)] = functools.partial(_render_scenes, street, frames)
     for street in QUICK_STREETS if is_quick else MINED:
         jobs[root / STREETS_MINED / str(street.seed)] = functools.partial(_mine_street, street, frames)
     for name, mine in {} if is_quick else _REAL.items():
         if (CAMERAS / name).is_dir():
             jobs[root / CAMERAS_MINED / name] = mine
-    for folder, make in tqdm(jobs.items(), desc="grounds", disable=not sys.stderr.isatty()):
-        _make_once(folder, make)
+    return jobs
 
 
 def learned_from(root: Path) -> list[Path]:
@@ -138,8 +156,8 @@ def judged_on(root: Path) -> list[Path]:
 
 
 def tuned_on(root: Path) -> list[Path]:
-    """Folders with truth that a peer's threshold may be chosen on."""
-    return _folders(root / SCENES)
+    """Folders of the streets that thresholds are chosen on."""
+    return _folders(root / CHOOSING)
 
 
 def _folders(root: Path) -> list[Path]:

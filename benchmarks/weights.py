@@ -7,6 +7,11 @@ Streets are rendered with tuning seeds and without the shapes kept for judging; 
 by composites of what the product mines from them. Where `../shared/data` is present, composites of its cameras' first
 two thirds are mixed in. `walt_edge_general` is trained on the mixture, exported, and the bundle itself is judged on
 streets and shapes that it has never seen. The first line may run on another machine: the workspace travels.
+
+    python -m benchmarks.weights --workspace DIR --renew --out docs/benchmarks/weights.json --install
+
+trains nothing: the package's weights are suppressed as this version does, believed from a threshold that is chosen on
+streets nobody learned from, and judged.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ from walt_edge.contract.instances import AmodalInstances
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import PatchMask
 from walt_edge.detector import Detector
-from walt_edge.packaged import GENERAL_MODEL
+from walt_edge.packaged import GENERAL_MODEL, general_model
 from walt_edge.runtimes import Teacher
 from walt_train.data import data_sets_in, open_samples
 from walt_train.data.sample import AmodalSample, Samples
@@ -71,6 +76,7 @@ def _arguments() -> argparse.Namespace:
     add("--workspace", type=Path, required=True, metavar="DIR", help="everything is made there, and gone on with")
     add("--prepare-only", action="store_true", help="render and mine, then stop; the folder can travel")
     add("--train-only", action="store_true", help="stop at the checkpoint, which another machine exports and judges")
+    add("--renew", action="store_true", help="the package's weights as they are, with this version's suppression")
     add("--gpu", action="store_true", help="train on a GPU (default: the CPU)")
     add("--start", type=Path, metavar="FILE", help="go on from a checkpoint or a bundle (general: the package's)")
     add("--steps", type=int, metavar="N", help="optimiser steps (the recipe's epochs)")
@@ -82,6 +88,9 @@ def _arguments() -> argparse.Namespace:
 def _run(args: argparse.Namespace) -> int:
     calm_threads()
     root: Path = args.workspace.resolve()
+    if args.renew:
+        prepare(root, is_quick=args.quick, learning=False)
+        return _report(root, _renewed(root), [], args)
     if args.prepare_only or not (args.train_only or judged_on(root)):
         prepare(root, is_quick=args.quick)
     data = learned_from(root)
@@ -96,11 +105,15 @@ def _run(args: argparse.Namespace) -> int:
     if args.train_only:
         sys.stdout.write(f"{checkpoint}\n")
         return 0
-    bundle = _exported(root, checkpoint)
-    sets = sum(len(data_sets_in(folder)) for folder in data)
-    report = Report("weights", {"seed": args.seed, "data sets": sets, "steps": _steps(bundle)})
-    report.add("ONNX file", len(Bundle.read(bundle).files[MODEL]) / 1e6, "MB", target=MOST_MB, better="lower")
+    return _report(root, _exported(root, checkpoint), data, args)
+
+
+def _report(root: Path, bundle: Path, data: Sequence[Path], args: argparse.Namespace) -> int:
     lineage = Bundle.read(bundle).manifest.lineage
+    report = Report("weights", {"seed": lineage.seed, "steps": lineage.steps})
+    if data:
+        report.facts["data sets"] = sum(len(data_sets_in(folder)) for folder in data)
+    report.add("ONNX file", len(Bundle.read(bundle).files[MODEL]) / 1e6, "MB", target=MOST_MB, better="lower")
     for street in judged_on(root):
         refuse_unfair(Contestant(OURS, trained=lineage.trained), street, training=data)
     for name, look, threshold in _subjects(root, bundle):
@@ -143,8 +156,19 @@ def _exported(root: Path, checkpoint: Path) -> Path:
     return bundle
 
 
-def _steps(bundle: Path) -> int:
-    return Bundle.read(bundle).manifest.lineage.steps
+def _renewed(root: Path) -> Path:
+    from walt_export.renew import renewed
+
+    bundle, old = root / GENERAL_MODEL.name, Bundle.read(general_model())
+    write_bundle(bundle, *renewed(old, old.manifest.score_threshold))
+    look = functools.partial(Detector.load(bundle, device="cpu").predict, score_threshold=0.0)
+    write_bundle(bundle, *renewed(old, _threshold(look, root)))
+    return bundle
+
+
+def _threshold(look: Looks, root: Path) -> float:
+    known = (sample for folder in tuned_on(root) for sample in _each(open_samples(folder, split="all")))
+    return choose_threshold((look(sample.image_bgr), sample) for sample in known)
 
 
 def _subjects(root: Path, bundle: Path) -> Iterator[tuple[str, Callable[[Samples], Looks], float]]:
@@ -156,8 +180,7 @@ def _subjects(root: Path, bundle: Path) -> Iterator[tuple[str, Callable[[Samples
         from walt_edge.runtimes.onnx_detector import OnnxDetector
 
         boxes = functools.partial(_boxes_of, OnnxDetector(DETECTOR))
-        known = (sample for folder in tuned_on(root) for sample in _each(open_samples(folder, split="all")))
-        yield DETECTOR.stem, lambda _: boxes, choose_threshold((boxes(one.image_bgr), one) for one in known)
+        yield DETECTOR.stem, lambda _: boxes, _threshold(boxes, root)
     yield "motion against the median", _motion_in, 0.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from pathlib import Path
 
@@ -16,8 +17,12 @@ pytest.importorskip("torch")
 from benchmarks import grounds, weights
 from benchmarks.grounds import (
     CAMERAS_MINED,
+    CHOOSERS,
+    CHOOSING,
     JUDGES,
+    JUDGING,
     MINED,
+    QUICK_CHOOSERS,
     QUICK_JUDGES,
     QUICK_STREETS,
     SCENES,
@@ -26,10 +31,12 @@ from benchmarks.grounds import (
     learned_from,
 )
 from tests.clipart import Thing, some_things, write_scene
+from walt_edge.contract.bundle import MODEL, Bundle
 from walt_edge.contract.clipart import read_clipart
 from walt_edge.contract.errors import UsageError
 from walt_edge.contract.labels import Label
 from walt_edge.contract.masks import decode_rle
+from walt_edge.packaged import GENERAL_MODEL, general_model
 from walt_edge.runtimes import Detections
 from walt_train.data import data_sets_in
 from walt_train.data.sample import AmodalSample
@@ -38,6 +45,23 @@ from walt_train.data.sample import AmodalSample
 def test_no_street_that_judges_teaches() -> None:
     assert all(street.seed < 9000 for street in (*STREETS, *MINED, *QUICK_STREETS))
     assert all(street.seed >= 9000 for street in (*JUDGES, *QUICK_JUDGES))
+    taught = {street.seed for street in (*STREETS, *MINED, *QUICK_STREETS)}
+    assert all(street.seed < 9000 and street.seed not in taught for street in (*CHOOSERS, *QUICK_CHOOSERS))
+
+
+def test_the_packages_weights_are_renewed_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It renders a few frames to choose on and to judge on, and nothing to learn from."""
+    report = tmp_path / "weights.json"
+    words = ["weights", "--workspace", str(tmp_path / "work"), "--renew", "--quick", "--out", str(report)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert weights.main() == 0
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {CHOOSING, JUDGING, GENERAL_MODEL.name}
+    made, packaged = (Bundle.read(path) for path in (tmp_path / "work" / GENERAL_MODEL.name, general_model()))
+    assert made.files[MODEL] == packaged.files[MODEL]
+    assert made.manifest.lineage == packaged.manifest.lineage
+    said = json.loads(report.read_text())
+    assert said["run"]["walt-general: threshold"] == round(made.manifest.score_threshold, 4)
+    assert any(row["what"].startswith("walt-general: box IoU") and row["value"] > 20 for row in said["rows"])
 
 
 def test_too_little_is_set_aside_and_what_is_whole_is_kept(
@@ -53,7 +77,7 @@ def test_too_little_is_set_aside_and_what_is_whole_is_kept(
     whole, little = functools.partial(mine, things=some_things()), functools.partial(mine, things=some_things(1, 1))
     monkeypatch.setattr(grounds, "_REAL", {"plaza": whole, "arterial": little})
     monkeypatch.setattr(grounds, "CAMERAS", tmp_path)
-    for name in ("STREETS", "MINED", "JUDGES"):
+    for name in ("STREETS", "MINED", "CHOOSERS", "JUDGES"):
         monkeypatch.setattr(grounds, name, ())
     for camera in ("plaza", "arterial"):
         (tmp_path / camera).mkdir()
