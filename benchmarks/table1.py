@@ -93,15 +93,16 @@ def main() -> None:
         root = args.keep or Path(folder)
         subjects = run_contest(methods, grounds, args.seeds, root, parallel=args.parallel)
         report.facts["trained on"] = trained_on(root)
-    _rows(report, subjects)
-    _large(report, subjects, is_quick=args.quick)
+    iou_rows(report, subjects)
+    large_rows(report, subjects, is_quick=args.quick)
     _differences(report, subjects, is_quick=args.quick)
     report.finish(args.out)
     if args.out is not None:
         _draw(subjects, args.out.with_suffix(".png"))
 
 
-def _rows(report: Report, subjects: list[Subject]) -> None:
+def iou_rows(report: Report, subjects: list[Subject]) -> None:
+    """Of each subject its IoU by γ, over cases and with each object once, and its false boxes."""
     for subject in subjects:
         cases = subject.mean_cases()
         for place, (kind, gamma) in enumerate((kind, gamma) for kind in ("box", "mask") for gamma in GAMMAS):
@@ -124,7 +125,7 @@ def _rows(report: Report, subjects: list[Subject]) -> None:
         report.add(f"{subject.name}: false boxes a frame", subject.false_boxes(), better="lower")
 
 
-def _large(report: Report, subjects: list[Subject], *, is_quick: bool) -> None:
+def large_rows(report: Report, subjects: list[Subject], *, is_quick: bool) -> None:
     """Large objects of each class: the last subject's rows, which are ours at its best, have targets."""
     for subject in subjects:
         wanted = LARGE if subject is subjects[-1] and not is_quick else {}

@@ -177,11 +177,12 @@ def _mqtt(config: AgentConfig, endpoint: Endpoint) -> Finding:
 
 
 def _client(name: str, tls: Tls | None, topic: str, answers: queue.SimpleQueue[str]) -> Any:
-    from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
     from paho.mqtt.subscribeoptions import SubscribeOptions
 
-    client = Client(
+    from walt_edge.uplink.mqtt import StoppableClient
+
+    client = StoppableClient(
         CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5, reconnect_on_failure=False
     )
     client.connect_timeout = _ANSWER_S

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+
 from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from walt_edge.config import Tls
 from walt_edge.contract.messages import CONTENT_TYPE_JSON, SCHEMA_VERSION
+
+
+class StoppableClient(Client):
+    """paho's client, which may be stopped at any moment."""
+
+    def loop_stop(self) -> MQTTErrorCode:
+        """Ends the client's thread and waits for it.
+
+        paho asks for its thread twice; one that ends by itself is forgotten in between, and it would wait for None.
+        """
+        thread = self._thread
+        if thread is None:
+            return MQTTErrorCode.MQTT_ERR_INVAL
+        self._thread_terminate = True
+        if thread is not threading.current_thread():
+            thread.join()
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 def make_client(client_id: str, tls: Tls | None, will_topic: str, will: bytes, connect_timeout_s: float) -> Client:
@@ -24,7 +43,7 @@ def make_client(client_id: str, tls: Tls | None, will_topic: str, will: bytes, c
     Raises:
         OSError: A certificate's file cannot be used.
     """
-    client = Client(
+    client = StoppableClient(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         protocol=MQTTProtocolVersion.MQTTv5,
