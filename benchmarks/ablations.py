@@ -21,7 +21,20 @@ from typing import Any
 import cv2
 import msgspec
 
-from benchmarks.contest import FPS, QUICK, Ground, Method, Subject, gain, mean_iou, run_contest, shortened, trained_on
+from benchmarks.contest import (
+    FPS,
+    QUICK,
+    Ground,
+    Method,
+    Subject,
+    add_options,
+    facts_of,
+    gain,
+    mean_iou,
+    run_contest,
+    shortened,
+    trained_on,
+)
 from benchmarks.pictures import Bar, draw_bars
 from benchmarks.report import Report, arguments
 from walt_edge.contract.clipart import Clip, read_clipart, write_clipart
@@ -48,13 +61,8 @@ _COMPOSITES: Mapping[str, dict[str, Any]] = {
 def main() -> None:
     """Trains, judges, prints a table, writes JSON and a picture."""
     parser = arguments(__doc__)
-    parser.add_argument("--streets", type=int, nargs="+", default=[9002], metavar="SEED")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of the training")
-    parser.add_argument("--recipe", default="demo", help="what is changed (demo)")
-    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
+    add_options(parser, streets=(9002,), seeds=(0, 1, 2), recipe="demo", which="what is changed")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the variants")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (1)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and go on with what is there")
     args = parser.parse_args()
     grounds = [Ground(street) for street in args.streets]
     if args.quick:
@@ -63,13 +71,7 @@ def main() -> None:
     recipe = shortened(find_recipe(args.recipe), args.steps)
     variants = variants_of(recipe)
     chosen = {name: variants[name] for name in (AS_IT_IS, *(args.only or list(variants)[1:]))}
-    facts = {
-        "recipe": args.recipe,
-        "steps": recipe.training.steps,
-        "seeds": " ".join(map(str, args.seeds)),
-        "streets": " ".join(str(ground.street) for ground in grounds),
-    }
-    report = Report("ablations", facts)
+    report = Report("ablations", facts_of(args, recipe, grounds))
     with tempfile.TemporaryDirectory() as folder:
         root = args.keep or Path(folder)
         subjects = run_contest(chosen, grounds, args.seeds, root, parallel=args.parallel)

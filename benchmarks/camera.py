@@ -1,4 +1,4 @@
-"""What a camera's own model knows more than the general one: half an hour on a core, by the product's own recipe.
+"""What a camera's own model knows more than the general one, by the product's own recipe for it.
 
     python -m benchmarks.camera --out docs/benchmarks/camera.json
 
@@ -16,12 +16,24 @@ from pathlib import Path
 import msgspec
 from tqdm import tqdm
 
-from benchmarks.contest import QUICK, Ground, Method, Subject, each_once, gain, run_contest, shortened, trained_on
+from benchmarks.contest import (
+    QUICK,
+    Ground,
+    Method,
+    Subject,
+    add_options,
+    each_once,
+    evaluate_on,
+    facts_of,
+    gain,
+    run_contest,
+    shortened,
+    trained_on,
+)
 from benchmarks.report import Report, arguments
 from benchmarks.table1 import iou_rows, large_rows
 from walt_edge.detector import Detector
-from walt_train.data import open_samples
-from walt_train.metrics.amodal_iou import GAMMAS, AmodalIou, evaluate_frames
+from walt_train.metrics.amodal_iou import GAMMAS, AmodalIou
 from walt_train.metrics.origin import Contestant, refuse_unfair
 from walt_train.recipes import find_recipe
 
@@ -31,12 +43,7 @@ GENERAL, OWN = "general weights", "the camera's own"
 def main() -> None:
     """Mines, trains, judges, prints a table, writes JSON."""
     parser = arguments(__doc__)
-    parser.add_argument("--streets", type=int, nargs="+", default=[9001, 9002], metavar="SEED")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="of the training")
-    parser.add_argument("--recipe", default="walt_edge_camera", help="(walt_edge_camera)")
-    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (1)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and go on with what is there")
+    add_options(parser, streets=(9001, 9002), seeds=(0,), recipe="walt_edge_camera", which="what is trained")
     args = parser.parse_args()
     grounds = [Ground(street) for street in args.streets]
     if args.quick:
@@ -45,14 +52,7 @@ def main() -> None:
     if args.quick:
         training = msgspec.structs.replace(recipe.training, batch=2, validation=8, warm_up_steps=1)
         recipe = msgspec.structs.replace(recipe, training=training)
-    facts = {
-        "recipe": args.recipe,
-        "steps": recipe.training.steps,
-        "pictures a step": recipe.training.batch,
-        "seeds": " ".join(map(str, args.seeds)),
-        "streets": " ".join(str(ground.street) for ground in grounds),
-    }
-    report = Report("camera", facts)
+    report = Report("camera", facts_of(args, recipe, grounds))
     with tempfile.TemporaryDirectory() as folder:
         root = args.keep or Path(folder)
         (own,) = run_contest({OWN: Method(recipe)}, grounds, args.seeds, root, parallel=args.parallel)
@@ -69,11 +69,10 @@ def _general(grounds: list[Ground], root: Path) -> Subject:
     found: dict[tuple[int, int], AmodalIou] = {}
     for ground in tqdm(grounds, desc=GENERAL, disable=not sys.stderr.isatty()):
         refuse_unfair(Contestant(GENERAL, trained=detector.manifest.lineage.trained), ground.truth(root))
-        samples = open_samples(ground.truth(root), split="all")
-        frames = (samples.sample(0, index) for index in range(len(samples)))
         threshold = detector.manifest.score_threshold
-        seen = ((detector.predict(one.image_bgr), one) for one in frames)
-        found[0, ground.street] = evaluate_frames(seen, score_threshold=threshold)
+        found[0, ground.street] = evaluate_on(
+            ground.truth(root), lambda frame: detector.predict(frame.image_bgr), threshold
+        )
     return Subject(GENERAL, found)
 
 

@@ -6,6 +6,7 @@ networks are trained and judged in torch, so that whatever a method is exported 
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import multiprocessing
@@ -27,7 +28,9 @@ from tqdm import tqdm
 
 from benchmarks.report import machine
 from benchmarks.streets import compress
+from walt_edge.contract.instances import AmodalInstances
 from walt_train.data import open_samples
+from walt_train.data.sample import AmodalSample
 from walt_train.engine.checkpoint import load_model
 from walt_train.engine.launch import calm_threads, launch
 from walt_train.engine.plan import Fit
@@ -98,6 +101,30 @@ def _call(program: str, *words: str) -> None:
     subprocess.run([str(beside), *words], check=True, stdout=subprocess.DEVNULL)
 
 
+def add_options(
+    parser: argparse.ArgumentParser, *, streets: Sequence[int], seeds: Sequence[int], recipe: str, which: str
+) -> None:
+    """The options that every contest has, with its own defaults; `which` says what the recipe is to it."""
+    add = parser.add_argument
+    add("--streets", type=int, nargs="+", default=list(streets), metavar="SEED")
+    add("--seeds", type=int, nargs="+", default=list(seeds), metavar="S", help="of the training")
+    add("--recipe", default=recipe, help=f"{which} ({recipe})")
+    add("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
+    add("--parallel", type=int, default=1, metavar="N", help="trainings at a time (1)")
+    add("--keep", type=Path, metavar="DIR", help="work there and go on with what is there")
+
+
+def facts_of(args: argparse.Namespace, recipe: Recipe, grounds: Sequence[Ground]) -> dict[str, str | int | float]:
+    """How a contest was run, for its report."""
+    return {
+        "recipe": args.recipe,
+        "steps": recipe.training.steps,
+        "pictures a step": recipe.training.batch,
+        "seeds": " ".join(map(str, args.seeds)),
+        "streets": " ".join(str(ground.street) for ground in grounds),
+    }
+
+
 def shortened(recipe: Recipe, steps: int | None, batch: int | None = None) -> Recipe:
     """The recipe with another number of steps, and of pictures in each, where they are given."""
     recipe = recipe if steps is None else recipe.with_steps(steps)
@@ -120,10 +147,15 @@ def judge(checkpoint: Path, truth: Path, *, training: Sequence[Path]) -> AmodalI
     net, manifest = load_model(checkpoint)
     refuse_unfair(Contestant(manifest.recipe.name, trained=manifest.trained), truth, training=training)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
+    threshold = manifest.score_threshold
+    return evaluate_on(truth, lambda frame: predict_frame(net, frame, threshold), threshold)
+
+
+def evaluate_on(truth: Path, look: Callable[[AmodalSample], AmodalInstances], threshold: float) -> AmodalIou:
+    """What whoever looks reaches on every frame of the truth."""
     samples = open_samples(truth, split="all")
     frames = (samples.sample(0, index) for index in range(len(samples)))
-    threshold = manifest.score_threshold
-    return evaluate_frames(((predict_frame(net, one, threshold), one) for one in frames), score_threshold=threshold)
+    return evaluate_frames(((look(frame), frame) for frame in frames), score_threshold=threshold)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ from benchmarks.contest import (
     Ground,
     Method,
     Subject,
+    add_options,
     each_once,
+    facts_of,
     gain,
     mean_iou,
     run_contest,
@@ -55,10 +57,7 @@ LARGE = {Label.VEHICLE: (90.0, 87.0), Label.PERSON: (82.0, 76.0)}
 def main() -> None:
     """Trains, judges, prints a table, writes JSON and a picture."""
     parser = arguments(__doc__)
-    parser.add_argument("--streets", type=int, nargs="+", default=[9001, 9002], metavar="SEED")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="of the training")
-    parser.add_argument("--recipe", default="demo", help="without a method (demo)")
-    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps (the recipe's)")
+    add_options(parser, streets=(9001, 9002), seeds=(0, 1, 2), recipe="demo", which="without a method")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures a step (the recipe's)")
     parser.add_argument(
         "--start",
@@ -66,8 +65,6 @@ def main() -> None:
         metavar="FILE",
         help="one row more: WALT-Net that begins so (general: the package's)",
     )
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (1)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and go on with what is there")
     args = parser.parse_args()
     grounds = [Ground(street) for street in args.streets]
     if args.quick:
@@ -80,15 +77,7 @@ def main() -> None:
     }
     if args.start is not None:
         methods[ADAPTED] = Method(methods[OURS].recipe, start=args.start)
-    training = methods[OURS].recipe.training
-    facts = {
-        "recipe": args.recipe,
-        "steps": training.steps,
-        "pictures a step": training.batch,
-        "seeds": " ".join(map(str, args.seeds)),
-        "streets": " ".join(str(ground.street) for ground in grounds),
-    }
-    report = Report("table1", facts)
+    report = Report("table1", facts_of(args, methods[OURS].recipe, grounds))
     with tempfile.TemporaryDirectory() as folder:
         root = args.keep or Path(folder)
         subjects = run_contest(methods, grounds, args.seeds, root, parallel=args.parallel)

@@ -131,9 +131,7 @@ def visible_ious(
     return likeness
 
 
-def rival_pairs(
-    boxes_xyxy: Floats, labels: Indices, pictures: Indices | None = None, box_iou: float = SAME_BOX_IOU
-) -> Bools:
+def rival_pairs(boxes_xyxy: Floats, labels: Indices, pictures: Indices | None, box_iou: float) -> Bools:
     """(N, N) symmetric: of one label, in one picture, with at least that box IoU."""
     common = common_areas(boxes_xyxy)
     areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)

@@ -96,7 +96,7 @@ def walt_edge_general() -> Recipe:
 
 
 def walt_edge_camera() -> Recipe:
-    """`walt_edge_small` for one camera in half an hour on a core: it begins with what the general weights know."""
+    """`walt_edge_small` for one camera in 40 minutes on a core: it begins with what the general weights know."""
     small = walt_edge_small()
     training = msgspec.structs.replace(
         small.training, epochs=0, steps=1200, batch=8, warm_up_steps=100, average=0.005, resume_every=100

@@ -86,7 +86,7 @@ def test_suppression_is_what_it_is_defined_to_be(same: Sameness, seed: int) -> N
 
 
 def test_a_graph_suppresses_only_who_surely_is_a_double() -> None:
-    """Who weighs afterwards, or asks strictly, can take away more and miss nobody."""
+    """Who weighs afterwards, or asks strictly, takes away more."""
     assert (SAME, WEIGHED, STRICTLY_SAME) == ((0.5, 0.5), (0.3, 0.5), (0.5, 0.3))
 
 
