@@ -20,10 +20,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.report import machine
@@ -34,6 +36,7 @@ from walt_train.data.sample import AmodalSample
 from walt_train.engine.checkpoint import load_model
 from walt_train.engine.launch import calm_threads, launch
 from walt_train.engine.plan import Fit
+from walt_train.engine.scenes import show_scene
 from walt_train.engine.validate import predict_frame
 from walt_train.metrics.amodal_iou import AmodalIou, Case, evaluate_frames
 from walt_train.metrics.bootstrap import Interval, mean_intervals
@@ -43,6 +46,9 @@ from walt_train.recipes.recipe import Recipe
 FPS = 10
 TRUTH_EVERY_S = 2.5
 _MACHINE = "machine.json"
+
+_Call = TypeVar("_Call")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +144,24 @@ def train(recipe: Recipe, data: Path, seed: int, out: Path, start: Path | None =
     return launch(Fit((data,), recipe, seed, out, gpu=torch.cuda.is_available(), start=start), processes=0)
 
 
-def judge(checkpoint: Path, truth: Path, *, training: Sequence[Path]) -> AmodalIou:
+def judge(
+    checkpoint: Path, truth: Path, *, training: Sequence[Path], scene_bgr: NDArray[np.uint8] | None = None
+) -> AmodalIou:
     """Evaluates a checkpoint on every frame of the truth, at the threshold that its own validation chose.
+
+    Args:
+        checkpoint: Of the network.
+        truth: Folder of the frames.
+        training: Folders that it was trained on.
+        scene_bgr: The camera's empty scene, for a network of many cameras; None for its own.
 
     Raises:
         OriginError: The truth is what it was trained on.
     """
     net, manifest = load_model(checkpoint)
     refuse_unfair(Contestant(manifest.recipe.name, trained=manifest.trained), truth, training=training)
+    if scene_bgr is not None:
+        show_scene(net, scene_bgr)
     net = net.to("cuda" if torch.cuda.is_available() else "cpu")
     threshold = manifest.score_threshold
     return evaluate_on(truth, lambda frame: predict_frame(net, frame, threshold), threshold)
@@ -269,7 +285,9 @@ def run_contest(
             _clips(name, method, ground, root)
     todo = [(name, seed, ground) for seed in seeds for name in methods for ground in grounds]
     calls = [(name, methods[name], ground, seed, root) for name, seed, ground in todo]
-    results = tqdm(_each(calls, parallel), total=len(todo), desc="trainings", disable=not sys.stderr.isatty())
+    results = tqdm(
+        share_out(_one, calls, parallel), total=len(todo), desc="trainings", disable=not sys.stderr.isatty()
+    )
     found = {(name, seed, ground.street): result for (name, seed, ground), result in zip(todo, results, strict=True)}
     return [
         Subject(name, {(seed, street): result for (own, seed, street), result in found.items() if own == name})
@@ -281,10 +299,10 @@ Call = tuple[str, Method, Ground, int, Path]
 """What `_one` is asked."""
 
 
-def _each(calls: Sequence[Call], parallel: int) -> Iterator[AmodalIou]:
+def share_out(work: Callable[[_Call], _Result], calls: Sequence[_Call], parallel: int) -> Iterator[_Result]:
     """Every call's result in order; of several processes each has cores of its own, or they would only wait."""
     if parallel == 1:
-        yield from map(_one, calls)
+        yield from map(work, calls)
         return
     context = multiprocessing.get_context("spawn")
     shares: Queue[list[int]] = context.Queue()
@@ -292,7 +310,7 @@ def _each(calls: Sequence[Call], parallel: int) -> Iterator[AmodalIou]:
     for place in range(parallel):
         shares.put(cores[place * len(cores) // parallel : (place + 1) * len(cores) // parallel])
     with ProcessPoolExecutor(parallel, context, initializer=_take_share, initargs=(shares,)) as pool:
-        yield from pool.map(_one, calls)
+        yield from pool.map(work, calls)
 
 
 def trained_on(root: Path) -> str:
@@ -308,7 +326,7 @@ def _take_share(shares: Queue[list[int]]) -> None:
 
 def _one(call: Call) -> AmodalIou:
     name, method, ground, seed, root = call
-    out = root / str(ground.street) / "models" / f"{_plain(name)}-{method.recipe.training.steps}-{seed}"
+    out = root / str(ground.street) / "models" / f"{plain(name)}-{method.recipe.training.steps}-{seed}"
     found = out / "found.json"
     if not found.is_file():
         clips = _clips(name, method, ground, root)
@@ -324,10 +342,11 @@ def _clips(name: str, method: Method, ground: Ground, root: Path) -> Path:
     if method.material is None:
         return ground.clips(root)
     folder = root / str(ground.street)
-    return made(method.material, folder, folder / f"clips-{_plain(name)}")
+    return made(method.material, folder, folder / f"clips-{plain(name)}")
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A method's name as a folder's."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 

@@ -70,15 +70,15 @@ class Street:
         _call("walt-train", *command, "--quiet", *words)
 
 
-def _varied(seed: int) -> Street:
+def varied(seed: int) -> Street:
     """A street of a size, crowd and light that its seed says."""
     sizes = ("640x360", "768x432", "704x576", "960x540", "768x576")
     preset = ("street", "busy")[seed % 2]
     return Street(seed, preset=preset, light=("day", "day", "dusk")[seed % 3], size=sizes[seed % 5])
 
 
-STREETS = tuple(_varied(seed) for seed in range(31, 91))
-CHOOSERS = tuple(_varied(seed) for seed in range(141, 149))
+STREETS = tuple(varied(seed) for seed in range(31, 91))
+CHOOSERS = tuple(varied(seed) for seed in range(141, 149))
 """Nobody learns from them, and they do not judge: thresholds are chosen there."""
 MINED = (
     Street(31),

@@ -84,7 +84,7 @@ def main() -> None:
         report.facts["trained on"] = trained_on(root)
     iou_rows(report, subjects)
     large_rows(report, subjects, is_quick=args.quick)
-    _differences(report, subjects, is_quick=args.quick)
+    difference_rows(report, subjects, is_quick=args.quick)
     report.finish(args.out)
     if args.out is not None:
         _draw(subjects, args.out.with_suffix(".png"))
@@ -129,7 +129,7 @@ def large_rows(report: Report, subjects: list[Subject], *, is_quick: bool) -> No
                     report.add(f"{what}, {count} cases of {objects} objects", found, "points", target=goal)
 
 
-def _differences(report: Report, subjects: list[Subject], *, is_quick: bool) -> None:
+def difference_rows(report: Report, subjects: list[Subject], *, is_quick: bool) -> None:
     """WALT-Net minus the best of the others, which is chosen on the same cases: the hardest comparison for it."""
     others = {subject.name: subject.mean_cases() for subject in subjects if subject.name != ADAPTED}
     ours = others.pop(OURS)

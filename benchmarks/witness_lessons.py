@@ -20,7 +20,7 @@ from walt_edge.vision.motion import light_gain, scaled
 from walt_train.clipart.settings import TRAINING
 from walt_train.data import open_samples
 from walt_train.data.sample import AmodalSample
-from walt_train.engine.batches import Scene
+from walt_train.engine.scenes import Scene
 from walt_train.metrics.matching import Truth
 from walt_train.mining.instances import InstanceTeacher
 from walt_train.mining.lots import SAMPLES, learn_plate

@@ -50,6 +50,7 @@ class AmodalSample:
         frame: Number of the frame in its recording, or of the composite in its epoch.
         time: ISO 8601 UTC, or "" where it has none.
         camera: The camera's name.
+        scene_bgr: (H, W, 3) uint8, the camera's empty scene, or None where nobody asked for it.
     """
 
     image_bgr: NDArray[np.uint8]
@@ -59,6 +60,7 @@ class AmodalSample:
     frame: int = 0
     time: str = ""
     camera: str = ""
+    scene_bgr: NDArray[np.uint8] | None = None
 
 
 class Samples(Protocol):

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from walt_train.data.sample import AmodalSample, Samples
 from walt_train.engine.examples import Example, make_example, shown_sizes
+from walt_train.engine.scenes import Scene
 from walt_train.engine.segments import Segment, pictures_before
 from walt_train.model.anchors import fit_anchors
 from walt_train.recipes.recipe import Network, Recipe
@@ -29,7 +30,8 @@ class StepBatches(Dataset[Batch]):
 
     Args:
         samples: The data set; its epochs follow one another, each in an order of its own.
-        scene_bgr: The empty scene in the size of its pictures, or None for a network that is not told it.
+        scene_bgr: The empty scene in the size of its pictures; None for a network that is not told it, or where
+            each sample brings its own.
         recipe: Says how many pictures and RoIs.
         seed: Of orders and RoIs.
         rank: Of this process.
@@ -76,8 +78,8 @@ class StepBatches(Dataset[Batch]):
     def _example(self, place: int) -> Example:
         random = np.random.default_rng([self._seed, *divmod(place, len(self._samples)), 1])
         sample = self._sample(place)
-        scene = sample.image_bgr if self._scene is None else self._scene
-        return make_example(sample, scene, self._recipe, random)
+        scene = self._scene if sample.scene_bgr is None else sample.scene_bgr
+        return make_example(sample, sample.image_bgr if scene is None else scene, self._recipe, random)
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -144,10 +146,10 @@ def survey(samples: Samples, recipe: Recipe) -> tuple[Network, NDArray[np.uint8]
 
     Returns:
         The network with anchors; the mean of what the objects leave free, (H, W, 3) uint8 BGR, or None for a network
-        that is not told it, whose data may show many scenes.
+        that is not told it, or where each sample brings its own.
     """
     network = recipe.network
-    scene = Scene(samples.frame_wh) if network.background else None
+    scene = Scene(samples.frame_wh) if network.background and samples.sample(0, 0).scene_bgr is None else None
     sizes = []
     for index in np.unique(np.linspace(0, len(samples) - 1, _SURVEYED).astype(int)):
         sample = samples.sample(0, int(index))
@@ -158,26 +160,3 @@ def survey(samples: Samples, recipe: Recipe) -> tuple[Network, NDArray[np.uint8]
     if not network.anchors_wh and len(shown):
         network = msgspec.structs.replace(network, anchors_wh=fit_anchors(shown, network.anchors))
     return network, None if scene is None else scene.mean()
-
-
-class Scene:
-    """The mean of what objects leave free, over samples of one size."""
-
-    def __init__(self, frame_wh: tuple[int, int]) -> None:
-        width, height = frame_wh
-        self._levels = np.zeros((height, width, 3), np.float64)
-        self._counts = np.zeros((height, width, 1), np.float64)
-
-    def add(self, sample: AmodalSample) -> None:
-        """Looks at one of them."""
-        free = np.ones_like(self._counts)
-        for thing in sample.objects:
-            x0, y0, x1, y1 = thing.amodal.box_xyxy
-            # Where objects always stand, what is seen of them has to do.
-            free[y0:y1, x0:x1][thing.amodal.mask] = 1e-6
-        self._levels += sample.image_bgr * free
-        self._counts += free
-
-    def mean(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 BGR."""
-        return (self._levels / self._counts).round().astype(np.uint8)

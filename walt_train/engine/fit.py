@@ -19,7 +19,6 @@ from torch import Tensor
 
 from walt_edge.contract.files import put_in_place
 from walt_edge.contract.labels import Label
-from walt_edge.runtimes.onnx_detector import letterbox
 from walt_train.clipart.settings import JUDGING, TRAINING, ComposeSettings
 from walt_train.data import open_samples
 from walt_train.data.mixture import MixedSamples
@@ -42,6 +41,7 @@ from walt_train.engine.plan import (
     whole_state,
 )
 from walt_train.engine.precision import in_bfloat16
+from walt_train.engine.scenes import beside_scenes, show_scene
 from walt_train.engine.segments import Segment, go_on, write_segments
 from walt_train.engine.sources import parts_of
 from walt_train.engine.start import Start
@@ -138,14 +138,18 @@ def _open_whole(wanted: Fit, *, split: Split, per_epoch: int) -> Samples:
         for folder in wanted.data
     ]
     samples = parts[0] if len(parts) == 1 else MixedSamples(parts)
-    if wanted.recipe.network.background:
-        if len(parts) > 1:
-            raise FitError(
-                f"recipe {wanted.recipe.name} is told its camera's empty scene and learns one camera, not "
-                f"{len(parts)}: give one --data, or a recipe for any camera"
-            )
-        # The size is asked for here, so that frames of several are refused before anything is written.
-        _LOG.info("%s: frames of %dx%d", wanted.data[0], *samples.frame_wh)
+    network = wanted.recipe.network
+    if not network.background:
+        return samples
+    if not network.position:
+        return beside_scenes(samples) if isinstance(samples, MixedSamples) else samples
+    if len(parts) > 1:
+        raise FitError(
+            f"recipe {wanted.recipe.name} is told its camera's empty scene and learns one camera, not "
+            f"{len(parts)}: give one --data, or a recipe for any camera"
+        )
+    # The size is asked for here, so that frames of several are refused before anything is written.
+    _LOG.info("%s: frames of %dx%d", wanted.data[0], *samples.frame_wh)
     return samples
 
 
@@ -163,10 +167,8 @@ def _settings(changes: Mapping[str, object]) -> ComposeSettings:
 def _new_network(recipe: Recipe, scene: NDArray[np.uint8] | None, seed: int) -> WaltNet:
     torch.manual_seed(seed)
     net = WaltNet(recipe.network)
-    if scene is None:
-        return net
-    width, height = recipe.network.input_wh
-    net.input.plate.copy_(torch.from_numpy(letterbox(scene, (height, width))[0]).permute(2, 0, 1))
+    if scene is not None:
+        show_scene(net, scene)
     return net
 
 

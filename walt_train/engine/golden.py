@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from walt_edge.contract.files import write_whole
 from walt_train.data.sample import AmodalSample, Samples
-from walt_train.engine.batches import Scene
+from walt_train.engine.scenes import Scene
 from walt_train.model.targets import visible_masks
 
 GOLDEN = "golden"

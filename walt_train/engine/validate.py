@@ -19,8 +19,12 @@ def predict_frame(net: WaltNet, sample: AmodalSample, score_threshold: float) ->
     """What the network sees in a sample's picture, in pixels of the frame."""
     width, height = net.network.input_wh
     picture, scale = letterbox(sample.image_bgr, (height, width))
-    image = torch.from_numpy(picture)[None].to(net.anchors.device)
-    boxes, scores, labels, maps = (value.cpu().numpy() for value in net.predict(image)[:4])
+    device = net.anchors.device
+    scene = None
+    if sample.scene_bgr is not None:
+        scene = torch.from_numpy(letterbox(sample.scene_bgr, (height, width))[0])[None].to(device)
+    answer = net.predict(torch.from_numpy(picture)[None].to(device), scene)
+    boxes, scores, labels, maps = (value.cpu().numpy() for value in answer[:4])
     frame_h, frame_w = sample.image_bgr.shape[:2]
     return assemble(
         boxes, scores, labels, maps, scale=scale, frame_wh=(frame_w, frame_h), score_threshold=score_threshold

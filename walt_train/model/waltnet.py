@@ -152,9 +152,9 @@ class WaltNet(nn.Module):
         deltas = self.box_head.visible(context)
         return maps, self.clip(decode_boxes(boxes, deltas * deltas.new_tensor(BOX_SPREAD)))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, scene: Tensor | None = None) -> tuple[Tensor, ...]:
         """What `predict` does, in a way that can be traced."""
-        feature = self.features(image)
+        feature = self.features(image, scene)
         boxes, scores, labels = self.classify(feature, self.propose(feature))
         (layers, quality), visible = self.masks(feature, boxes, labels)
         answer = [boxes, scores, labels, layers, *([] if visible is None else [visible])]
@@ -165,11 +165,12 @@ class WaltNet(nn.Module):
         return tuple(part if part is answer[1] else part[order] for part in answer)
 
     @torch.no_grad()
-    def predict(self, image: Tensor) -> tuple[Tensor, ...]:
+    def predict(self, image: Tensor, scene: Tensor | None = None) -> tuple[Tensor, ...]:
         """What is in one letterboxed picture; call it in eval mode.
 
         Args:
             image: (1, H, W, 3) uint8 BGR.
+            scene: The empty scene, of the same shape, in the place of the one that the network keeps.
 
         Returns:
             boxes: (N, 4) float32 amodal xyxy, pixels of the input, clipped to it.
@@ -178,7 +179,7 @@ class WaltNet(nn.Module):
             maps: (N, 3, 28, 28) float32, 0..1: amodal, occluder, occluded.
             visible_boxes: (N, 4) float32 xyxy of what is seen; only where the recipe says so.
         """
-        return self.forward(image)
+        return self.forward(image, scene)
 
     def clip(self, boxes: Tensor) -> Tensor:
         """Boxes (N, 4) xyxy without what leaves the input."""

@@ -18,10 +18,19 @@ from walt_train.recipes.parts import (
     WaltBranch,
 )
 from walt_train.recipes.recipe import Network, Recipe, Training
-from walt_train.recipes.walt import walt_edge_camera, walt_edge_general, walt_edge_small, walt_paper
+from walt_train.recipes.walt import (
+    walt_edge_camera,
+    walt_edge_general,
+    walt_edge_site,
+    walt_edge_small,
+    walt_paper,
+)
 
 RECIPES: Mapping[str, Callable[[], Recipe]] = MappingProxyType(
-    {recipe.__name__: recipe for recipe in (demo, walt_edge_camera, walt_edge_small, walt_edge_general, walt_paper)}
+    {
+        recipe.__name__: recipe
+        for recipe in (demo, walt_edge_camera, walt_edge_small, walt_edge_general, walt_edge_site, walt_paper)
+    }
 )
 
 
@@ -56,6 +65,7 @@ __all__ = [
     "find_recipe",
     "walt_edge_camera",
     "walt_edge_general",
+    "walt_edge_site",
     "walt_edge_small",
     "walt_paper",
 ]

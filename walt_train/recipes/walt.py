@@ -95,6 +95,16 @@ def walt_edge_general() -> Recipe:
     return Recipe(name="walt_edge_general", network=network, training=training)
 
 
+def walt_edge_site() -> Recipe:
+    """`walt_edge_general` for cameras that stand still: of each it is shown what differs from its empty scene.
+
+    Like that one it learns many cameras; on a new one it needs the empty scene and nothing else.
+    """
+    general = walt_edge_general()
+    network = msgspec.structs.replace(general.network, background=True)
+    return msgspec.structs.replace(general, name="walt_edge_site", network=network)
+
+
 def walt_edge_camera() -> Recipe:
     """`walt_edge_small` for one camera in 40 minutes on a core: it begins with what the general weights know."""
     small = walt_edge_small()

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +40,9 @@ class VideoWriter:
         self._next = 0
 
     def __enter__(self) -> VideoWriter:
+        # Imported here and below: who wants pictures alone needs no encoder.
+        import av
+
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(self._partial), "w", format="mp4")
@@ -61,6 +63,8 @@ class VideoWriter:
 
     def add(self, bgr: NDArray[np.uint8]) -> None:
         """Appends a frame."""
+        import av
+
         frame = av.VideoFrame.from_ndarray(bgr, format="bgr24")
         frame.pts = self._next
         frame.time_base = 1 / self._rate
