@@ -3,10 +3,10 @@
     python -m benchmarks.sites --keep DIR --prepare-only
     python -m benchmarks.sites --keep DIR --out docs/benchmarks/sites.json
 
-Hundreds of streets are rendered with exact truth, with tuning seeds and shapes; the first ten minutes of the streets
+Hundreds of streets are rendered with exact truth, with tuning seeds and shapes; the first ten minutes of those
 that judge are mined. Every method, `walt_edge_site` with its mask branch, learns both at once. Judged is the exact
-truth of the later time of the cameras whose first time was learned. `--longer N` trains WALT-Net once more for so many
-steps of 32 pictures.
+truth of the later time of the cameras whose first time was learned. `--longer N` trains WALT-Net once more for so
+many steps of 32 pictures.
 
 On a machine with a GPU several calls may share the work: each with `--only METHOD` and a folder in common.
 """
