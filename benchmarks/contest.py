@@ -45,7 +45,7 @@ from walt_train.recipes.recipe import Recipe
 
 FPS = 10
 TRUTH_EVERY_S = 2.5
-_MACHINE = "machine.json"
+MACHINE = "machine.json"
 
 _Call = TypeVar("_Call")
 _Result = TypeVar("_Result")
@@ -315,7 +315,7 @@ def share_out(work: Callable[[_Call], _Result], calls: Sequence[_Call], parallel
 
 def trained_on(root: Path) -> str:
     """The machines of all trainings that lie there: figures may be drawn up on another one."""
-    facts = [json.loads(path.read_text()) for path in root.glob(f"*/models/*/{_MACHINE}")]
+    facts = [json.loads(path.read_text()) for path in root.rglob(f"models/*/{MACHINE}")]
     return "; ".join(sorted({", ".join(f"{key} {value}" for key, value in one.items()) for one in facts}))
 
 
@@ -332,7 +332,7 @@ def _one(call: Call) -> AmodalIou:
         clips = _clips(name, method, ground, root)
         checkpoint = train(method.recipe, clips, seed, out, method.start)
         result = judge(checkpoint, ground.truth(root), training=[clips])
-        found.with_name(_MACHINE).write_text(json.dumps(machine()))
+        found.with_name(MACHINE).write_text(json.dumps(machine()))
         found.write_bytes(msgspec.json.encode(result))
     return msgspec.json.decode(found.read_bytes(), type=AmodalIou)
 

@@ -17,6 +17,7 @@ import argparse
 import functools
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,19 @@ import msgspec
 import torch
 from tqdm import tqdm
 
-from benchmarks.contest import QUICK, Ground, Subject, add_options, facts_of, judge, plain, share_out, shortened
+from benchmarks.contest import (
+    MACHINE,
+    QUICK,
+    Ground,
+    Subject,
+    add_options,
+    facts_of,
+    judge,
+    plain,
+    share_out,
+    shortened,
+    trained_on,
+)
 from benchmarks.grounds import Street, varied
 from benchmarks.report import Report, arguments, machine
 from benchmarks.streets import compress
@@ -46,6 +59,7 @@ from walt_train.rwalt import Output, StreetConfig, write_dataset
 LONGER = "WALT-Net, longer"
 FIRST_SEED, STREETS, FRAMES = 301, 400, 24
 _LONGER_BATCH = 32
+_QUICK = ("Mask R-CNN, amodal", OURS)
 _EVERY_S = 5
 
 
@@ -88,7 +102,7 @@ def main() -> None:
         if args.only:
             return
         report = Report("sites", facts_of(args, recipes[OURS], grounds) | {"rendered streets": streets})
-        report.facts["trained on"] = _machines(root)
+        report.facts["trained on"] = trained_on(root)
     iou_rows(report, subjects)
     large_rows(report, subjects, is_quick=args.quick)
     difference_rows(report, [one for one in subjects if one.name != LONGER], is_quick=args.quick)
@@ -114,10 +128,16 @@ def _recipes(args: argparse.Namespace) -> Mapping[str, Recipe]:
     recipes = {
         title: shortened(find_recipe(f"{args.recipe}:{name}" if name else args.recipe), args.steps, args.batch)
         for title, name in METHODS.items()
+        if not args.quick or title in _QUICK
     }
     if args.longer:
         recipes[LONGER] = shortened(find_recipe(args.recipe), args.longer, _LONGER_BATCH)
-    return recipes
+    return {name: _lightened(recipe) for name, recipe in recipes.items()} if args.quick else recipes
+
+
+def _lightened(recipe: Recipe) -> Recipe:
+    training = msgspec.structs.replace(recipe.training, validation=8, warm_up_steps=1)
+    return msgspec.structs.replace(recipe, training=training)
 
 
 def _prepare(root: Path, grounds: Sequence[Ground], args: argparse.Namespace) -> int:
@@ -155,6 +175,7 @@ def _render(frames: int, folder: Path, street: Street) -> None:
         shapes="tuning",
     )
     partial = folder.with_name(f".{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
     for _ in write_dataset(config, Output(partial), workers=1):
         pass
     compress(partial / "images")
@@ -167,7 +188,9 @@ def _contest(
     seeds = {name: [args.seeds[0]] if name == LONGER else args.seeds for name in recipes}
     asked = args.only or list(recipes)
     todo = [Contender(name, recipes[name], seed, grounds, root) for name in asked for seed in seeds[name]]
-    results = tqdm(share_out(_one, todo, args.parallel), total=len(todo), desc="trainings")
+    results = tqdm(
+        share_out(_one, todo, args.parallel), total=len(todo), desc="trainings", disable=not sys.stderr.isatty()
+    )
     found: dict[str, dict[tuple[int, int], AmodalIou]] = {}
     for contender, by_street in zip(todo, results, strict=True):
         own = found.setdefault(contender.name, {})
@@ -188,14 +211,9 @@ def _one(contender: Contender) -> dict[str, AmodalIou]:
             clips = ground.clips(root)
             scene = SceneSamples(open_samples(clips, split="train", per_epoch=64, settings=JUDGING)).scene
             reached[str(ground.street)] = judge(checkpoint, ground.truth(root), training=[clips], scene_bgr=scene)
-        (contender.out / "machine.json").write_text(json.dumps(machine()))
+        (contender.out / MACHINE).write_text(json.dumps(machine()))
         file.write_bytes(msgspec.json.encode(reached))
     return msgspec.json.decode(file.read_bytes(), type=dict[str, AmodalIou])
-
-
-def _machines(root: Path) -> str:
-    facts = [json.loads(path.read_text()) for path in root.glob("models/*/machine.json")]
-    return "; ".join(sorted({", ".join(f"{key} {value}" for key, value in one.items()) for one in facts}))
 
 
 if __name__ == "__main__":

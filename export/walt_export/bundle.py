@@ -136,11 +136,12 @@ def export(checkpoint: Path, options: ExportOptions | None = None) -> Export:
 
     Raises:
         CheckpointError: Missing, corrupt, or not made by `walt-train`.
-        ExportError: No golden pictures, a size that cannot be, or the graph differs from the network.
+        ExportError: No golden pictures, no empty scene, a size that cannot be, or the graph differs from the network.
     """
     options = options or ExportOptions()
     file = checkpoint / CHECKPOINT if checkpoint.is_dir() else checkpoint
     net, source = load_model(file)
+    _refuse_without_scene(net, source.recipe.name, file)
     files = read_golden(options.golden or file.parent / GOLDEN) | {LICENCE: _licence(options.licence)}
     pictures = {name: _decoded(name, data) for name, data in files.items() if name != LICENCE}
     net = at_size(net, options.size_wh)
@@ -162,6 +163,15 @@ def export(checkpoint: Path, options: ExportOptions | None = None) -> Export:
         manifest = msgspec.structs.replace(manifest, limits=options.limits)
     files |= {MODEL: model, **golden_answers(_opened(model, net), manifest, pictures)}
     return Export(manifest, files, TorchNetwork(stored), float_model, pictures, calibration, quantized)
+
+
+def _refuse_without_scene(net: WaltNet, recipe: str, file: Path) -> None:
+    """A network of many cameras looks through none: before grey it would answer alike everywhere, and wrongly."""
+    if net.input.lacks_scene:
+        raise ExportError(
+            f"{file} learned many cameras and holds the empty scene of none: let it learn on with one camera's data "
+            f"(walt-train --data CLIPART --recipe {recipe} --start {file} --out DIR), then export that"
+        )
 
 
 def quantize_bundle(bundle: Bundle, calibration: Path) -> tuple[BundleManifest, dict[str, bytes], Quantized]:

@@ -149,12 +149,13 @@ def survey(samples: Samples, recipe: Recipe) -> tuple[Network, NDArray[np.uint8]
         that is not told it, or where each sample brings its own.
     """
     network = recipe.network
-    scene = Scene(samples.frame_wh) if network.background and samples.sample(0, 0).scene_bgr is None else None
+    scene = None
     sizes = []
     for index in np.unique(np.linspace(0, len(samples) - 1, _SURVEYED).astype(int)):
         sample = samples.sample(0, int(index))
         sizes.append(shown_sizes(sample, recipe, np.random.default_rng(int(index))))
-        if scene is not None:
+        if network.background and sample.scene_bgr is None:
+            scene = scene or Scene(samples.frame_wh)
             scene.add(sample)
     shown = np.concatenate(sizes)
     if not network.anchors_wh and len(shown):

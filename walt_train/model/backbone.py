@@ -82,6 +82,11 @@ class PictureInput(nn.Module):
         self.register_buffer("columns", torch.linspace(-1, 1, width).view(1, 1, 1, -1), persistent=False)
         self.register_buffer("rows", torch.linspace(-1, 1, height).view(1, 1, -1, 1), persistent=False)
 
+    @property
+    def lacks_scene(self) -> bool:
+        """Whether it shows the difference from an empty scene and was never given one, but learned many cameras'."""
+        return self.background and not self.position and bool((self.plate == _MEAN_LEVEL).all())
+
     def forward(self, pictures: Tensor, scenes: Tensor | None = None, windows: Tensor | None = None) -> Tensor:
         """(B, H, W, 3) uint8 BGR to (B, `channels`, H, W) float32.
 

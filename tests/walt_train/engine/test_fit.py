@@ -13,6 +13,8 @@ import msgspec
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from walt_export.bundle import export
+from walt_export.errors import ExportError
 
 from tests.walt_train.engine import shapes
 from tests.walt_train.engine.shapes import open_shapes, tiny_recipe
@@ -241,3 +243,17 @@ def test_one_network_learns_several_cameras_without_their_scenes(tmp_path: Path)
     _, manifest = load_model(fit(dataclasses.replace(several, recipe=blind, out=tmp_path / "blind")))
     assert manifest.data == "a, b"
     assert not manifest.recipe.network.background
+
+
+def test_one_network_learns_several_cameras_each_beside_its_scene_and_is_exported_for_one(tmp_path: Path) -> None:
+    recipe = tiny_recipe(2)
+    site = msgspec.structs.replace(recipe, network=msgspec.structs.replace(recipe.network, position=False))
+    both = dataclasses.replace(wanted(tmp_path / "both"), data=(Path("a"), Path("b")), recipe=site)
+    checkpoint = fit(both)
+    assert len(read_learned(checkpoint.parent / "learned.json")[0].parts) == 4
+    with pytest.raises(ExportError, match=r"the empty scene of none.*--recipe tiny --start .*checkpoint\.pt"):
+        export(checkpoint)
+    one = dataclasses.replace(both, data=(Path("a"),), out=tmp_path / "one", start=checkpoint)
+    net, manifest = load_model(fit(one))
+    assert manifest.started
+    assert not net.input.lacks_scene
